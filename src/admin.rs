@@ -1,0 +1,1 @@
+//! The daemon's HTTP door on loopback: reads the engine's snapshots, hands it commands.

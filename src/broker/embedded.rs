@@ -1,0 +1,1 @@
+//! A broker within the process, on sled, for one daemon on one machine.

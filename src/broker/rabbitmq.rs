@@ -1,0 +1,1 @@
+//! RabbitMQ by lapin: topology, confirms, acknowledgements in runs, and our own reconnecting.

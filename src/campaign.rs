@@ -1,0 +1,158 @@
+//! What a campaign is and the states it can be in. Pure transitions: nothing here waits, stores or sends.
+
+mod announcement;
+mod counts;
+mod ledger;
+mod pause;
+
+pub use announcement::{Announcement, AnnouncementError};
+pub use counts::{Batch, Counts, MAX_BATCHES};
+pub use ledger::{Entry, JobState, Record, StateTag};
+pub use pause::{Pause, PauseTarget};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::job::{AccountName, CampaignId};
+
+/// A campaign's record. It outlives its ledger, so that its id is not used again by accident.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Campaign {
+    /// Its id.
+    pub id: CampaignId,
+    /// The account it sends by.
+    pub account: AccountName,
+    /// How it sends.
+    #[serde(default)]
+    pub options: Options,
+    /// Where it is in its life; a pause is kept apart from this.
+    pub phase: Phase,
+    /// How many jobs there are, and what became of them.
+    #[serde(default)]
+    pub counts: Counts,
+    /// When this daemon first heard of it.
+    pub created: Timestamp,
+    /// When it was finished or cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+    /// The ledger has been whole since the campaign began: a redelivered job without an entry was surely never sent.
+    pub whole: bool,
+    /// Its ledger has been cleaned up; only the counts remain.
+    #[serde(default)]
+    pub ledger_gone: bool,
+}
+
+/// How a campaign sends. Given by its announcement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Options {
+    /// `is_fake`: a rehearsal, nothing reaches a phone.
+    pub sandbox: bool,
+    /// `mmlite`: by Marketing Messages Lite.
+    pub mmlite: bool,
+    /// What to do when nobody knows whether a message was sent.
+    pub on_unknown: OnUnknown,
+    /// Its share of the account's turns.
+    pub priority: Priority,
+}
+
+/// What to do with a job whose outcome is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnknown {
+    /// Dead-letter it as *outcome unknown*, for a person to release: never twice.
+    #[default]
+    Park,
+    /// Send it again: never missing, possibly twice.
+    Resend,
+}
+
+/// A campaign's share of its account's turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// One job a turn.
+    Low,
+    /// Two jobs a turn.
+    #[default]
+    Normal,
+    /// Four jobs a turn.
+    High,
+}
+
+impl Priority {
+    /// Jobs it may start each time its turn comes.
+    #[must_use]
+    pub const fn jobs_per_turn(self) -> u32 {
+        match self {
+            Self::Low => 1,
+            Self::Normal => 2,
+            Self::High => 4,
+        }
+    }
+}
+
+/// Where a campaign is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// It sends, unless a pause holds it.
+    Running,
+    /// A person called it off; what is left of its jobs is being taken off the queue.
+    Cancelled,
+    /// Sealed, and every job settled.
+    Finished,
+}
+
+impl Campaign {
+    /// A campaign nobody has counted yet.
+    #[must_use]
+    pub fn new(id: CampaignId, account: AccountName, options: Options, created: Timestamp, whole: bool) -> Self {
+        Self {
+            id,
+            account,
+            options,
+            phase: Phase::Running,
+            counts: Counts::default(),
+            created,
+            ended: None,
+            whole,
+            ledger_gone: false,
+        }
+    }
+
+    /// Takes a ledger record into the counts.
+    pub fn apply(&mut self, record: &Record) {
+        self.counts.apply(record);
+    }
+
+    /// Sealed and settled, but not yet said so.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.phase == Phase::Running && self.counts.is_sealed() && self.counts.open() == 0
+    }
+
+    /// Marks it finished.
+    pub fn finish(&mut self, now: Timestamp) {
+        self.phase = Phase::Finished;
+        self.ended = Some(now);
+    }
+
+    /// Calls it off. A finished campaign stays finished: there is nothing left to call off.
+    pub fn cancel(&mut self, now: Timestamp) -> bool {
+        let can = self.phase == Phase::Running;
+        if can {
+            self.phase = Phase::Cancelled;
+            self.ended = Some(now);
+        }
+        can
+    }
+
+    /// A finished campaign goes on: more jobs were announced, or a dead letter was released.
+    pub fn reopen(&mut self) {
+        if self.phase == Phase::Finished {
+            self.phase = Phase::Running;
+            self.ended = None;
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! A producer's word about a campaign: who sends it, how, and how many jobs there are.
+
+use serde::{Deserialize, Serialize};
+
+use super::Options;
+use crate::job::{AccountName, CampaignId};
+
+/// Body of a message of AMQP type `campaign.v1`. With `jobs`, the batch is sealed: that many jobs, no more, belong to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// Which campaign.
+    pub campaign_id: CampaignId,
+    /// By which account; the daemon's default account when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<AccountName>,
+    /// How.
+    #[serde(flatten)]
+    pub options: Options,
+    /// How many distinct jobs the batch has, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<u64>,
+    /// The batch's name, as in its jobs' headers; none for producers without batches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<String>,
+}
+
+/// Why a message is no announcement.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a campaign announcement: {0}")]
+pub struct AnnouncementError(String);
+
+impl Announcement {
+    /// Reads an announcement.
+    ///
+    /// # Errors
+    /// When the body is not the JSON described here.
+    pub fn parse(body: &[u8]) -> Result<Self, AnnouncementError> {
+        let known = ["campaign_id", "account", "sandbox", "mmlite", "on_unknown", "priority", "jobs", "batch"];
+        let fail = |e: serde_json::Error| AnnouncementError(e.to_string());
+        let members: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).map_err(fail)?;
+        if let Some(name) = members.keys().find(|name| !known.contains(&name.as_str())) {
+            return Err(AnnouncementError(format!("unknown field `{name}`, expected one of {}", known.join(", "))));
+        }
+        serde_json::from_value(members.into()).map_err(fail)
+    }
+}

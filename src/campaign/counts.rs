@@ -1,0 +1,135 @@
+//! How many jobs a campaign has and what became of them. The sum always adds up: what is waiting is what remains.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Record, StateTag};
+
+/// Batches told apart within a campaign; later ones share the last place.
+pub const MAX_BATCHES: usize = 64;
+
+/// A campaign's counts: a sum over its ledger records and its producers' announcements.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// One attempt is open.
+    pub in_flight: u64,
+    /// To be tried again later.
+    pub delayed: u64,
+    /// Accepted by the gateway.
+    pub sent: u64,
+    /// In the dead letters.
+    pub dead: u64,
+    /// Called off before they were sent.
+    pub cancelled: u64,
+    /// Too late to be sent.
+    pub expired: u64,
+    /// Jobs seen again in another batch; counted once.
+    pub duplicates: u64,
+    /// The batches the jobs came in.
+    pub batches: Vec<Batch>,
+}
+
+/// One producer's file, or all jobs that came without a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Batch {
+    /// Its name; none for jobs that came without.
+    pub name: Option<String>,
+    /// How many distinct jobs its producer announced.
+    pub announced: Option<u64>,
+    /// How many of them have been seen.
+    pub seen: u64,
+}
+
+pub(super) const fn batch_bit(index: u8) -> u64 {
+    1 << (index & 63)
+}
+
+impl Counts {
+    /// The index of the batch of that name, made when it is new.
+    pub fn batch_index(&mut self, name: Option<&str>) -> u8 {
+        let found = self.batches.iter().position(|batch| batch.name.as_deref() == name);
+        let index = found.unwrap_or_else(|| {
+            if self.batches.len() < MAX_BATCHES {
+                self.batches.push(Batch { name: name.map(str::to_owned), ..Batch::default() });
+            }
+            self.batches.len() - 1
+        });
+        u8::try_from(index).unwrap_or(u8::MAX)
+    }
+
+    /// A producer said how many jobs a batch has. `true` if that was news.
+    pub fn announce(&mut self, name: Option<&str>, jobs: u64) -> bool {
+        let index = self.batch_index(name);
+        let Some(batch) = self.batches.get_mut(usize::from(index)) else { return false };
+        let news = batch.announced != Some(jobs);
+        batch.announced = Some(jobs);
+        news
+    }
+
+    /// Takes one ledger record in.
+    pub fn apply(&mut self, record: &Record) {
+        if let Some(place) = record.was.and_then(|tag| self.place(tag)) {
+            *place = place.saturating_sub(1);
+        }
+        if let Some(place) = self.place(record.now.state.tag()) {
+            *place += 1;
+        }
+        if let Some(index) = record.counted_in {
+            if record.was.is_some() {
+                self.duplicates += 1;
+            }
+            let index = usize::from(index);
+            if index >= self.batches.len() {
+                self.batches.resize_with((index + 1).min(MAX_BATCHES), Batch::default);
+            }
+            if let Some(batch) = self.batches.get_mut(index) {
+                batch.seen += 1;
+            }
+        }
+    }
+
+    fn place(&mut self, tag: StateTag) -> Option<&mut u64> {
+        match tag {
+            StateTag::Waiting => None,
+            StateTag::Opened => Some(&mut self.in_flight),
+            StateTag::Delayed => Some(&mut self.delayed),
+            StateTag::Sent => Some(&mut self.sent),
+            StateTag::Dead => Some(&mut self.dead),
+            StateTag::Cancelled => Some(&mut self.cancelled),
+            StateTag::Expired => Some(&mut self.expired),
+        }
+    }
+
+    /// Jobs known of: announced or seen, each once.
+    #[must_use]
+    pub fn enqueued(&self) -> u64 {
+        let all: u64 = self.batches.iter().map(|batch| batch.announced.unwrap_or(0).max(batch.seen)).sum();
+        all.saturating_sub(self.duplicates)
+    }
+
+    /// Jobs that nothing has been done for yet, or that were put back.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        let elsewhere = self.in_flight + self.delayed + self.sent + self.dead + self.cancelled + self.expired;
+        self.enqueued().saturating_sub(elsewhere)
+    }
+
+    /// Jobs not yet settled.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        self.waiting() + self.in_flight + self.delayed
+    }
+
+    /// Every batch's producer has said how many jobs it has.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        !self.batches.is_empty() && self.batches.iter().all(|batch| batch.announced.is_some())
+    }
+
+    /// The counts with nothing but the announcements: what a replay of the ledger starts from.
+    #[must_use]
+    pub fn before_any_record(&self) -> Self {
+        let batches = self.batches.iter().map(|batch| Batch { seen: 0, ..batch.clone() }).collect();
+        Self { batches, ..Self::default() }
+    }
+}

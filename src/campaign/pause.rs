@@ -1,0 +1,71 @@
+//! Why something does not send, since when, until when. Pauses merge; a shorter one never shortens a longer one.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::job::{AccountName, CampaignId};
+
+/// What a pause holds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PauseTarget {
+    /// One campaign.
+    Campaign(CampaignId),
+    /// Every campaign of an account.
+    Account(AccountName),
+}
+
+impl fmt::Display for PauseTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Campaign(id) => write!(f, "campaign {id}"),
+            Self::Account(name) => write!(f, "account {name}"),
+        }
+    }
+}
+
+/// A pause in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// What happened, for people: code and text, or the words of who paused it.
+    pub cause: String,
+    /// The policy rule, if one did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when; none means until a person resumes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Who did it: `policy`, `operator`, `daemon`.
+    pub by: String,
+    /// What a person can do about it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub advice: String,
+    /// When it ends by time, go on with one job at a time until one succeeds.
+    #[serde(default)]
+    pub probe: bool,
+}
+
+impl Pause {
+    /// The two together: the later end wins with its cause, the earlier beginning stays.
+    #[must_use]
+    pub fn merge(self, other: Self) -> Self {
+        let since = self.since.min(other.since);
+        let keep_self = match (self.until, other.until) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(a), Some(b)) => a >= b,
+        };
+        let winner = if keep_self { self } else { other };
+        Self { since, ..winner }
+    }
+
+    /// It has run out by itself.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+}

@@ -1,0 +1,12 @@
+//! `campaignd account`: list, show, pause and resume accounts.
+
+use super::{Exit, Failure};
+
+/// Arguments of `campaignd account`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs it.
+pub(super) async fn run(_args: Args, _globals: &super::Globals) -> Result<Exit, Failure> {
+    Err(Failure::new(Exit::Software, "not there yet"))
+}

@@ -1,0 +1,12 @@
+//! `campaignd campaign`: list, show, watch, pause, resume and cancel campaigns.
+
+use super::{Exit, Failure};
+
+/// Arguments of `campaignd campaign`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs it.
+pub(super) async fn run(_args: Args, _globals: &super::Globals) -> Result<Exit, Failure> {
+    Err(Failure::new(Exit::Software, "not there yet"))
+}

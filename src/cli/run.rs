@@ -1,0 +1,12 @@
+//! `campaignd run`: run the daemon.
+
+use super::{Exit, Failure};
+
+/// Arguments of `campaignd run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs it.
+pub(super) async fn run(_args: Args, _globals: &super::Globals) -> Result<Exit, Failure> {
+    Err(Failure::new(Exit::Software, "not there yet"))
+}

@@ -1,0 +1,12 @@
+//! `campaignd simulate`: run the simulated gateway, for rehearsals and tests.
+
+use super::{Exit, Failure};
+
+/// Arguments of `campaignd simulate`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs it.
+pub(super) async fn run(_args: Args, _globals: &super::Globals) -> Result<Exit, Failure> {
+    Err(Failure::new(Exit::Software, "not there yet"))
+}

@@ -1,0 +1,1 @@
+//! The configuration file: compiled-in defaults, one file over them, every mistake at once with its line.

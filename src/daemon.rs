@@ -1,0 +1,1 @@
+//! The one place where the real parts are built and joined.

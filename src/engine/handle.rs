@@ -1,0 +1,128 @@
+//! The engine's door: what the admin API and the `send` command may ask of it.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::view::{AccountView, CampaignView, DeadLetter, DeadSelection, Resumed};
+use crate::campaign::PauseTarget;
+use crate::job::CampaignId;
+
+/// Why the engine did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// It is stopping or has stopped.
+    #[error("the daemon is stopping")]
+    Stopping,
+    /// No such campaign or account.
+    #[error("there is no {0}")]
+    NotFound(PauseTarget),
+    /// It cannot be done in the state it is in.
+    #[error("{0}")]
+    Conflict(String),
+    /// Broker or store did not play along; worth trying again.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// What is asked, and where the answer goes.
+#[derive(Debug)]
+pub(super) enum Command {
+    Campaigns(oneshot::Sender<Vec<CampaignView>>),
+    Accounts(oneshot::Sender<Vec<AccountView>>),
+    Pause { target: PauseTarget, cause: String, length: Option<Duration>, answer: Answer<()> },
+    Resume { target: PauseTarget, answer: Answer<Resumed> },
+    Cancel { campaign: CampaignId, answer: Answer<()> },
+    Dead { campaign: CampaignId, selection: DeadSelection, bodies: bool, answer: Answer<Vec<DeadLetter>> },
+    Requeue { campaign: CampaignId, selection: DeadSelection, answer: Answer<u64> },
+}
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T, CommandError>>;
+
+/// Asks the engine things. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Handle {
+    pub(super) const fn new(commands: mpsc::Sender<Command>) -> Self {
+        Self { commands }
+    }
+
+    /// Every campaign, by id.
+    ///
+    /// # Errors
+    /// When the engine is stopping.
+    pub async fn campaigns(&self) -> Result<Vec<CampaignView>, CommandError> {
+        self.ask(Command::Campaigns).await
+    }
+
+    /// One campaign.
+    ///
+    /// # Errors
+    /// When there is none of that id, or the engine is stopping.
+    pub async fn campaign(&self, id: &CampaignId) -> Result<CampaignView, CommandError> {
+        let all = self.campaigns().await?;
+        all.into_iter().find(|view| &view.id == id).ok_or_else(|| CommandError::NotFound(PauseTarget::Campaign(id.clone())))
+    }
+
+    /// Every account: those configured, and those a campaign asks for in vain.
+    ///
+    /// # Errors
+    /// When the engine is stopping.
+    pub async fn accounts(&self) -> Result<Vec<AccountView>, CommandError> {
+        self.ask(Command::Accounts).await
+    }
+
+    /// Pauses until resumed, or for `length`. Once it returns, no further request of that target starts.
+    ///
+    /// # Errors
+    /// When there is no such target, the store failed, or the engine is stopping.
+    pub async fn pause(&self, target: PauseTarget, cause: String, length: Option<Duration>) -> Result<(), CommandError> {
+        self.ask(|answer| Command::Pause { target, cause, length, answer }).await?
+    }
+
+    /// Lifts the target's own pause.
+    ///
+    /// # Errors
+    /// When there is no such target, the store failed, or the engine is stopping.
+    pub async fn resume(&self, target: PauseTarget) -> Result<Resumed, CommandError> {
+        self.ask(|answer| Command::Resume { target, answer }).await?
+    }
+
+    /// Calls a campaign off; what is in flight finishes, what waits is taken off the queue.
+    ///
+    /// # Errors
+    /// When there is no such campaign or it is over, the store failed, or the engine is stopping.
+    pub async fn cancel(&self, campaign: CampaignId) -> Result<(), CommandError> {
+        self.ask(|answer| Command::Cancel { campaign, answer }).await?
+    }
+
+    /// The campaign's dead letters, oldest first. Nothing is lost or reordered by looking.
+    ///
+    /// # Errors
+    /// When there is no such campaign, the broker failed, or the engine is stopping.
+    pub async fn dead(
+        &self,
+        campaign: CampaignId,
+        selection: DeadSelection,
+        bodies: bool,
+    ) -> Result<Vec<DeadLetter>, CommandError> {
+        self.ask(|answer| Command::Dead { campaign, selection, bodies, answer }).await?
+    }
+
+    /// Releases dead letters: back to the campaign's jobs under a new release number. How many there were.
+    ///
+    /// # Errors
+    /// When there is no such campaign, broker or store failed (what was done until then stays done), or the engine is stopping.
+    pub async fn requeue(&self, campaign: CampaignId, selection: DeadSelection) -> Result<u64, CommandError> {
+        self.ask(|answer| Command::Requeue { campaign, selection, answer }).await?
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, CommandError> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(command(answer)).await.map_err(|_| CommandError::Stopping)?;
+        answered.await.map_err(|_| CommandError::Stopping)
+    }
+}

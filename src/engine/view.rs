@@ -1,0 +1,149 @@
+//! What the engine shows of itself: plain values for the admin API and the command line.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::broker::Death;
+use crate::campaign::{Options, Pause};
+use crate::job::{AccountName, CampaignId, JobId};
+
+/// A campaign as operators see it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CampaignView {
+    /// Its id.
+    pub id: CampaignId,
+    /// The account it sends by.
+    pub account: AccountName,
+    /// `running`, `paused`, `cancelled` or `finished`.
+    pub state: String,
+    /// How it sends.
+    pub options: Options,
+    /// Every job known of; always `waiting + in_flight + delayed + sent + dead + cancelled + expired`.
+    pub enqueued: u64,
+    /// Nothing done yet, or put back.
+    pub waiting: u64,
+    /// An attempt is open.
+    pub in_flight: u64,
+    /// To be tried again later.
+    pub delayed: u64,
+    /// Accepted by the gateway.
+    pub sent: u64,
+    /// In the dead letters.
+    pub dead: u64,
+    /// Called off.
+    pub cancelled: u64,
+    /// Too late.
+    pub expired: u64,
+    /// Jobs that came again in another batch; counted once above.
+    pub duplicates: u64,
+    /// The producer has said how many jobs there are.
+    pub sealed: bool,
+    /// Messages accepted per second, over the last seconds.
+    pub rate_per_second: f64,
+    /// Time left at the account's rate; none when nothing moves.
+    pub left: Option<Duration>,
+    /// Its own pause.
+    pub pause: Option<PauseView>,
+    /// Its account's pause.
+    pub account_pause: Option<PauseView>,
+    /// When the daemon first heard of it.
+    pub created: Timestamp,
+    /// When it was finished or cancelled.
+    pub ended: Option<Timestamp>,
+}
+
+/// A pause as operators see it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PauseView {
+    /// The pause itself.
+    #[serde(flatten)]
+    pub pause: Pause,
+    /// The command that lifts it.
+    pub lift_with: String,
+}
+
+/// An account as operators see it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AccountView {
+    /// Its name.
+    pub name: AccountName,
+    /// It stands in the configuration.
+    pub configured: bool,
+    /// Its pause.
+    pub pause: Option<PauseView>,
+    /// Campaigns that are neither finished nor cancelled.
+    pub campaigns: u64,
+    /// Requests under way.
+    pub in_flight: u64,
+    /// Most requests allowed under way at once.
+    pub max_in_flight: u64,
+    /// Requests allowed in any second; none when unlimited.
+    pub second: Option<WindowView>,
+    /// Requests allowed in any minute; none when unlimited.
+    pub minute: Option<WindowView>,
+    /// Messages accepted per second, over the last seconds.
+    pub rate_per_second: f64,
+    /// `RATE_001` holds the account this much longer.
+    pub held_for: Option<Duration>,
+    /// It goes on one job at a time until one succeeds.
+    pub probing: bool,
+}
+
+/// A rate window as operators see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowView {
+    /// Requests allowed.
+    pub limit: u32,
+    /// Requests used.
+    pub used: u32,
+}
+
+/// A dead letter as operators see it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Its campaign.
+    pub campaign: CampaignId,
+    /// Its job id; none when the body is no job.
+    pub job: Option<JobId>,
+    /// Its recipient, masked; none when the body is no job.
+    pub to: Option<String>,
+    /// Why it is here.
+    #[serde(flatten)]
+    pub death: Death,
+    /// Attempts used.
+    pub attempts: u32,
+    /// How often it had been released before.
+    pub release: u32,
+    /// When it was first seen.
+    pub first_seen: Option<Timestamp>,
+    /// The job body: JSON, or text when it is none. Holds the full recipient; only shown when asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub body: Option<String>,
+}
+
+/// Which dead letters of a campaign are meant. All given conditions must hold; none given means all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeadSelection {
+    /// Only these jobs.
+    pub jobs: Vec<JobId>,
+    /// Only this reason (policy rule).
+    pub reason: Option<String>,
+    /// Only this gateway code.
+    pub code: Option<String>,
+    /// Only this Meta code.
+    pub meta: Option<u32>,
+    /// At most this many, oldest first.
+    pub limit: Option<u64>,
+}
+
+/// What a resume came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Resumed {
+    /// There was a pause to lift.
+    pub lifted: bool,
+    /// What still holds it: for a campaign, its account's pause.
+    pub still_paused: Option<PauseView>,
+}

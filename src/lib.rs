@@ -1,0 +1,20 @@
+//! campaignd sends WhatsApp campaigns through the Connexease Gateway: paced, pausable, and never twice to the same person.
+//!
+//! The module list is the way of a job; `ARCHITECTURE.md` has the picture.
+
+pub mod admin;
+pub mod alert;
+pub mod broker;
+pub mod campaign;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod engine;
+pub mod gateway;
+pub mod job;
+pub mod logging;
+pub mod outcome;
+pub mod pacer;
+pub mod policy;
+pub mod store;

@@ -1,0 +1,1 @@
+//! Where log lines go: terminal, JSON, or the journal.

@@ -1,0 +1,1 @@
+//! The store in memory, for simulations: tells apart what is durable and what is not yet.

@@ -1,0 +1,1 @@
+//! The store on sled: one tree, one file per stored key, group commit.

@@ -1,0 +1,1 @@
+//! The binary as a user runs it: transcripts, exit codes, files, signals.

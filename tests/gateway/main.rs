@@ -1,0 +1,1 @@
+//! The gateway client and the simulator over real HTTP.

@@ -1,0 +1,1 @@
+//! The engine in a simulated world: seeded faults, paused clock.
