@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod dice;
 pub mod engine;
 pub mod gateway;
 pub mod job;
