@@ -19,3 +19,4 @@ pub mod outcome;
 pub mod pacer;
 pub mod policy;
 pub mod store;
+pub mod units;
