@@ -11,6 +11,7 @@ mod policy;
 mod run;
 mod send;
 mod simulate;
+mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
