@@ -1,1 +1,296 @@
 //! The real gateway over HTTP: one POST, one Answer, classified in this one place.
+//!
+//! Nothing here tries again. reqwest's own retries are off; hyper starts a request anew only if not a byte of it was written.
+
+mod body;
+mod classify;
+mod description;
+mod envelope;
+mod headers;
+mod retry_after;
+mod trouble;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Client, Method, Url};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::timeout;
+
+use super::{Answer, Gateway, Reply, Request, Trouble, TroubleKind, Windows};
+
+/// The gateway's host, as its newer documentation names it.
+pub const DEFAULT_BASE_URL: &str = "https://api.gateway.connexease.com";
+/// Time for name, TCP and TLS together.
+pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for one request in all, from the first byte to the last of the answer.
+pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most bytes of an answer that are read; the gateway's own are below one KiB.
+pub const DEFAULT_MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// Requests in flight at a time, so also connections kept.
+pub const DEFAULT_MAX_IN_FLIGHT: usize = 64;
+
+/// An idle connection is closed after this long: before common servers close theirs (Node.js: 5 s), since a request that
+/// meets a closing connection has an unknown outcome.
+const IDLE_LIMIT: Duration = Duration::from_secs(4);
+const SEND_PATH: [&str; 3] = ["v1", "wa", "message"];
+
+/// How to reach the gateway for one account.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `http` or `https`, host, and perhaps a path; without query.
+    pub base_url: String,
+    /// The account's API key.
+    pub api_key: SecretString,
+    /// Time for name, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// Time for one request in all.
+    pub request_timeout: Duration,
+    /// Most bytes of an answer that are read.
+    pub max_answer_bytes: usize,
+    /// Requests in flight at a time; as many idle connections are kept.
+    pub max_in_flight: usize,
+}
+
+impl Settings {
+    /// The default gateway and limits, with this key.
+    #[must_use]
+    pub fn new(api_key: SecretString) -> Self {
+        Self {
+            base_url: DEFAULT_BASE_URL.to_owned(),
+            api_key,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            request_timeout: DEFAULT_REQUEST_TIMEOUT,
+            max_answer_bytes: DEFAULT_MAX_ANSWER_BYTES,
+            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
+        }
+    }
+
+    /// Whether the key would cross a network unencrypted: plain `http` to another machine.
+    #[must_use]
+    pub fn exposes_key(&self) -> bool {
+        base(&self.base_url).is_ok_and(|url| {
+            let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+            let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+            url.scheme() == "http" && !local
+        })
+    }
+}
+
+/// Why the settings cannot be used. Says nothing of the key itself.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The base URL is none.
+    #[error("base_url {url:?} cannot be used: {why}; write for example {DEFAULT_BASE_URL}")]
+    BaseUrl {
+        /// As it was written, without what may be a password.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The key is empty or has a byte that no header may carry.
+    #[error(
+        "the API key is empty or has a space, line break or other character that no key has; copy it again from the dashboard"
+    )]
+    ApiKey,
+    /// A limit is zero.
+    #[error("{0} must be above zero")]
+    Zero(&'static str),
+    /// The HTTP client could not be built, for example without CA certificates on the machine.
+    #[error("the HTTP client cannot be built: {0}; for https the machine needs CA certificates (package ca-certificates)")]
+    Client(String),
+}
+
+/// One account's way to the gateway.
+pub struct Connexease {
+    client: Client,
+    /// By `sandbox` and `mmlite`, so that no URL is built on the way of a job.
+    urls: [[Url; 2]; 2],
+    request_timeout: Duration,
+    max_answer_bytes: usize,
+}
+
+impl Connexease {
+    /// Prepares client, URLs and headers; connects to nothing yet.
+    ///
+    /// # Errors
+    /// When a setting cannot be used, or the machine has no CA certificates for an `https` address.
+    pub fn new(settings: Settings) -> Result<Self, SettingsError> {
+        let lengths = [("connect_timeout", settings.connect_timeout), ("request_timeout", settings.request_timeout)];
+        let sizes = [("max_answer_bytes", settings.max_answer_bytes), ("max_in_flight", settings.max_in_flight)];
+        let zero = lengths.iter().find(|(_, length)| length.is_zero()).map(|(name, _)| *name);
+        if let Some(name) = zero.or_else(|| sizes.iter().find(|(_, size)| *size == 0).map(|(name, _)| *name)) {
+            return Err(SettingsError::Zero(name));
+        }
+        let base = base(&settings.base_url)?;
+        let urls = [false, true].map(|sandbox| [false, true].map(|mmlite| address(&base, sandbox, mmlite)));
+        let client = client(&settings, base.scheme() == "https")?;
+        let Settings { request_timeout, max_answer_bytes, .. } = settings;
+        Ok(Self { client, urls, request_timeout, max_answer_bytes })
+    }
+
+    async fn exchange(&self, request: Request) -> Answer {
+        let url = match &self.urls {
+            [_, [_, url]] if request.sandbox && request.mmlite => url,
+            [_, [url, _]] if request.sandbox => url,
+            [[_, url], _] if request.mmlite => url,
+            [[url, _], _] => url,
+        };
+        let mut post = reqwest::Request::new(Method::POST, url.clone());
+        *post.body_mut() = Some(request.body.into());
+        match self.client.execute(post).await {
+            Ok(response) => self.read(response).await,
+            Err(error) => Answer { reply: trouble::reply(&error), windows: Windows::default() },
+        }
+    }
+
+    async fn read(&self, mut response: reqwest::Response) -> Answer {
+        let status = response.status().as_u16();
+        let windows = headers::windows(response.headers());
+        let hint = headers::retry_after(response.headers());
+        let body = body::read(&mut response, self.max_answer_bytes).await;
+        Answer { reply: classify::reply(status, hint, body.as_deref().map_err(|broken| *broken)), windows }
+    }
+}
+
+#[async_trait]
+impl Gateway for Connexease {
+    async fn send(&self, request: Request) -> Answer {
+        match timeout(self.request_timeout, self.exchange(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Answer { reply: Reply::Unknown(self.too_late()), windows: Windows::default() },
+        }
+    }
+}
+
+impl Connexease {
+    fn too_late(&self) -> Trouble {
+        let detail = format!("no complete answer within {} ms", self.request_timeout.as_millis());
+        Trouble { kind: TroubleKind::Timeout, http_status: None, detail, retry_after: None }
+    }
+}
+
+impl std::fmt::Debug for Connexease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connexease").field("request_timeout", &self.request_timeout).finish_non_exhaustive()
+    }
+}
+
+fn base(text: &str) -> Result<Url, SettingsError> {
+    let refuse = |url: &str, why: String| SettingsError::BaseUrl { url: url.to_owned(), why };
+    // What does not parse is not shown: nobody knows whether it holds a password.
+    let url = Url::parse(text).map_err(|error| refuse("…", error.to_string()))?;
+    let shown = || url.host_str().unwrap_or_default().to_owned();
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(refuse(&shown(), "it must begin with https:// or http://".to_owned()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refuse(&shown(), "it must not hold a user name or password".to_owned()));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(refuse(&shown(), "it must not have a query (?) or fragment (#)".to_owned()));
+    }
+    Ok(url)
+}
+
+fn address(base: &Url, sandbox: bool, mmlite: bool) -> Url {
+    let mut url = base.clone();
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(SEND_PATH);
+    }
+    url.set_query(Some(&format!("is_fake={sandbox}&mmlite={mmlite}")));
+    url
+}
+
+fn client(settings: &Settings, https: bool) -> Result<Client, SettingsError> {
+    // An error means that another part of the process was first, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = Client::builder()
+        .default_headers(default_headers(&settings.api_key)?)
+        .user_agent(concat!("campaignd/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(settings.connect_timeout)
+        .pool_idle_timeout(IDLE_LIMIT)
+        .pool_max_idle_per_host(settings.max_in_flight)
+        .tcp_nodelay(true)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .no_proxy();
+    // Without TLS no certificates are needed, nor a machine that has any.
+    let builder = if https { builder } else { builder.tls_certs_only([]) };
+    builder.build().map_err(|error| SettingsError::Client(trouble::causes(&error)))
+}
+
+fn default_headers(api_key: &SecretString) -> Result<HeaderMap, SettingsError> {
+    let key = api_key.expose_secret();
+    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(SettingsError::ApiKey);
+    }
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| SettingsError::ApiKey)?;
+    bearer.set_sensitive(true);
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, bearer), (CONTENT_TYPE, HeaderValue::from_static("application/json"))]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(base_url: &str, key: &str) -> Settings {
+        Settings { base_url: base_url.to_owned(), ..Settings::new(SecretString::from(key)) }
+    }
+
+    #[test]
+    fn urls_carry_both_options_whatever_the_base_ends_with() {
+        for (base_url, expected) in [
+            ("http://127.0.0.1:1", "http://127.0.0.1:1/v1/wa/message?is_fake=true&mmlite=false"),
+            ("http://127.0.0.1:1/", "http://127.0.0.1:1/v1/wa/message?is_fake=true&mmlite=false"),
+            ("https://x.example/in/front/", "https://x.example/in/front/v1/wa/message?is_fake=true&mmlite=false"),
+        ] {
+            assert_eq!(address(&base(base_url).unwrap(), true, false).as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn refuses_settings_that_cannot_work_without_showing_secrets() {
+        for (base_url, key, says) in [
+            ("ftp://x.example", "k", "https://"),
+            ("https://user:hunter2@x.example", "k", "user name"),
+            ("https://x.example?key=hunter2", "k", "query"),
+            ("hunter2@nowhere", "k", "relative URL"),
+            ("http://127.0.0.1:1", "", "API key is empty"),
+            ("http://127.0.0.1:1", "hunter2 ", "API key is empty"),
+            ("http://127.0.0.1:1", "hunter2\n", "API key is empty"),
+        ] {
+            let error = Connexease::new(settings(base_url, key)).unwrap_err();
+            let text = format!("{error} {error:?}");
+            assert!(error.to_string().contains(says), "{error}");
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+        let zero = Settings { request_timeout: Duration::ZERO, ..settings("http://127.0.0.1:1", "k") };
+        assert!(Connexease::new(zero).unwrap_err().to_string().contains("request_timeout"));
+    }
+
+    #[test]
+    fn a_key_in_the_clear_is_noticed() {
+        for (base_url, exposed) in [
+            ("http://127.0.0.1:8080", false),
+            ("http://localhost:8080", false),
+            ("http://[::1]:8080", false),
+            ("https://api.gateway.connexease.com", false),
+            ("http://gateway:8080", true),
+            ("http://10.0.0.7", true),
+        ] {
+            assert_eq!(settings(base_url, "k").exposes_key(), exposed, "{base_url}");
+        }
+    }
+
+    #[test]
+    fn neither_client_nor_settings_show_the_key() {
+        let settings = settings("http://127.0.0.1:1", "hunter2");
+        let shown = format!("{settings:?}");
+        let gateway = Connexease::new(settings).unwrap();
+        assert!(!format!("{shown} {gateway:?} {:?}", gateway.client).contains("hunter2"));
+    }
+}
