@@ -1,11 +1,28 @@
-//! The error policy: what a reply means. `decide(rules, history, reply, now, dice)` gives a [`Decision`]; rules are data.
+//! The error policy: what a reply means. [`decide`] gives a [`Decision`]; rules are data.
 //!
 //! Nothing here does anything: a decision is a value, and `outcome` says what it comes to.
+
+mod country;
+mod decide;
+mod describe;
+mod history;
+mod mistakes;
+mod read;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod when;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use decide::{ACCEPTED, NO_RULE, decide};
+pub use history::History;
+pub use mistakes::{Mistake, Mistakes};
+pub use rules::{BUILTIN_TEXT, Delay, JobPlan, Per, RETRY_AFTER_DEFAULT, Repeated, Rule, Rules, Threshold};
+pub use when::{CodePattern, ReplyKind, When};
 
 use crate::job::{AccountName, CampaignId, MessageKind, Recipient};
 
