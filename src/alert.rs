@@ -1,5 +1,9 @@
 //! Telling people: alerts go to sinks, once per rule and account within a window, and say when it is over. Sending never waits for it.
 
+mod dedup;
+mod dispatcher;
+mod sink;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -8,6 +12,10 @@ use tokio::sync::mpsc;
 
 use crate::job::{AccountName, CampaignId};
 use crate::policy::Severity;
+
+pub use dedup::Notice;
+pub use dispatcher::{DRAIN, Dispatcher};
+pub use sink::{LogSink, Sink, SinkError, Webhook};
 
 /// Alerts waiting for their sinks; more than this are dropped and counted, sending goes on.
 pub const QUEUE_LENGTH: usize = 1024;
@@ -67,3 +75,6 @@ impl Alerts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
