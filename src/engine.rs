@@ -1,7 +1,162 @@
 //! The loop that joins the parts: one lane per account takes deliveries, paces them, sends them and settles what came of it.
 
+mod gate;
 mod handle;
+mod lane;
+mod meter;
+mod note;
+mod router;
+mod show;
+mod triage;
 mod view;
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
 pub use handle::{CommandError, Handle};
+pub use note::Note;
 pub use view::{AccountView, CampaignView, DeadLetter, DeadSelection, PauseView, Resumed, WindowView};
+
+use crate::alert::Alerts;
+use crate::broker::Broker;
+use crate::campaign::{Campaign, Pause, PauseTarget};
+use crate::clock::Clock;
+use crate::dice::Dice;
+use crate::gateway::Gateway;
+use crate::job::AccountName;
+use crate::pacer::Limits;
+use crate::policy::Rules;
+use crate::store::{Store, StoreError};
+use router::Router;
+
+/// Commands waiting for the engine; whoever asks waits longer than that.
+const COMMANDS: usize = 64;
+
+/// What an engine is built of. Everything it touches comes in here.
+pub struct Parts {
+    /// Where jobs come from and go to.
+    pub broker: Arc<dyn Broker>,
+    /// What is remembered.
+    pub store: Arc<dyn Store>,
+    /// The accounts that stand in the configuration.
+    pub accounts: BTreeMap<AccountName, Account>,
+    /// The error policy.
+    pub rules: Arc<Rules>,
+    /// Where alerts go.
+    pub alerts: Alerts,
+    /// The time.
+    pub clock: Clock,
+    /// The randomness.
+    pub dice: Dice,
+    /// The rest.
+    pub settings: Settings,
+}
+
+/// An account the engine may send by.
+#[derive(Clone)]
+pub struct Account {
+    /// Sends with the account's key.
+    pub gateway: Arc<dyn Gateway>,
+    /// Its rate limits.
+    pub limits: Limits,
+    /// Most requests under way at once; at least 1.
+    pub max_in_flight: usize,
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("limits", &self.limits).field("max_in_flight", &self.max_in_flight).finish_non_exhaustive()
+    }
+}
+
+/// How the engine behaves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Most unsettled deliveries per campaign.
+    pub prefetch: u16,
+    /// The account of campaigns that name none.
+    pub default_account: Option<AccountName>,
+    /// Longest wait for what is in flight when stopping.
+    pub drain: Duration,
+    /// How long a busy lane waits for more records to share a flush with.
+    pub linger: Duration,
+    /// How long a campaign's ledger is kept after its end.
+    pub ledger_retention: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            prefetch: 512,
+            default_account: None,
+            drain: Duration::from_secs(30),
+            linger: Duration::from_millis(10),
+            ledger_retention: Duration::from_secs(30 * 24 * 3600),
+        }
+    }
+}
+
+/// How the engine is doing, for the service manager and the readiness probe.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pulse {
+    /// It takes deliveries.
+    pub ready: bool,
+    /// What it does or waits for, in a few words.
+    pub status: String,
+    /// Rises while every lane's loop turns.
+    pub beat: u64,
+}
+
+/// How it stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Everything begun was settled within the limit; otherwise it comes again and is recognised.
+    pub clean: bool,
+}
+
+/// The engine, built and not yet started.
+pub struct Engine {
+    router: Router,
+}
+
+impl Engine {
+    /// Reads the store and builds the lanes; starts nothing.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn build(parts: Parts) -> Result<(Self, Handle), StoreError> {
+        let contents = parts.store.load()?;
+        let (commands, received) = mpsc::channel(COMMANDS);
+        let (pulse, seen) = watch::channel(Pulse::default());
+        let mut pauses: HashMap<PauseTarget, Pause> = contents.pauses.into_iter().collect();
+        let mut suppressed: HashMap<AccountName, HashSet<_>> = HashMap::new();
+        for (account, recipient) in contents.suppressed {
+            suppressed.entry(account).or_default().insert(recipient);
+        }
+        let mut router = Router::new(parts, received, pulse);
+        let mut campaigns: BTreeMap<AccountName, Vec<(Campaign, Option<Pause>)>> = BTreeMap::new();
+        for campaign in contents.campaigns {
+            let pause = pauses.remove(&PauseTarget::Campaign(campaign.id.clone()));
+            campaigns.entry(campaign.account.clone()).or_default().push((campaign, pause));
+        }
+        let mut names: Vec<AccountName> = router.configured();
+        names.extend(campaigns.keys().cloned());
+        names.sort();
+        names.dedup();
+        for name in names {
+            let pause = pauses.remove(&PauseTarget::Account(name.clone()));
+            let suppressed = suppressed.remove(&name).unwrap_or_default();
+            router.add_lane(&name, pause, campaigns.remove(&name).unwrap_or_default(), suppressed);
+        }
+        Ok((Self { router }, Handle::new(commands, seen)))
+    }
+
+    /// Runs until `shutdown` resolves, then drains: nothing new begins, what is in flight is finished and settled.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
+        self.router.run(shutdown).await
+    }
+}

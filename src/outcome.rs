@@ -34,6 +34,14 @@ pub struct Outcome {
     pub alert: Option<Alert>,
 }
 
+impl Outcome {
+    /// The reply's own words, for the log: code and description, recipients masked.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        self.alert.as_ref().map(|alert| alert.summary.clone()).unwrap_or_default()
+    }
+}
+
 /// How a delivery is settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settle {

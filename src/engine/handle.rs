@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::Pulse;
 use super::view::{AccountView, CampaignView, DeadLetter, DeadSelection, Resumed};
 use crate::campaign::PauseTarget;
 use crate::job::CampaignId;
@@ -43,11 +44,18 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, CommandError>>;
 #[derive(Debug, Clone)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
+    pulse: watch::Receiver<Pulse>,
 }
 
 impl Handle {
-    pub(super) const fn new(commands: mpsc::Sender<Command>) -> Self {
-        Self { commands }
+    pub(super) const fn new(commands: mpsc::Sender<Command>, pulse: watch::Receiver<Pulse>) -> Self {
+        Self { commands, pulse }
+    }
+
+    /// How the engine is doing, as it changes.
+    #[must_use]
+    pub fn pulse(&self) -> watch::Receiver<Pulse> {
+        self.pulse.clone()
     }
 
     /// Every campaign, by id.

@@ -98,6 +98,14 @@ impl CampaignId {
     }
 }
 
+impl AccountName {
+    /// The account of a campaign that names none where no account is the default.
+    #[must_use]
+    pub fn unnamed() -> Self {
+        Self("default".into())
+    }
+}
+
 impl JobId {
     /// The id of a job whose producer gave none: the same campaign and recipient always get the same id.
     #[must_use]
@@ -106,14 +114,20 @@ impl JobId {
         hash.update(campaign.as_str().as_bytes());
         hash.update([0]);
         hash.update(to.number().to_be_bytes());
-        let digest = hash.finalize();
-        let mut text = String::with_capacity(33);
-        text.push('r');
-        for byte in digest.iter().take(16) {
-            text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
-            text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
-        }
-        Self(text.into())
+        Self::hashed("r", &hash.finalize())
+    }
+
+    /// The id under which a body that is no job is counted: the same body, the same id.
+    #[must_use]
+    pub fn unreadable(body: &[u8]) -> Self {
+        Self::hashed("unreadable:", &Sha256::digest(body))
+    }
+
+    /// A prefix and 128 bits of a digest in hex.
+    fn hashed(prefix: &str, digest: &[u8]) -> Self {
+        let hex = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+        let digits = digest.iter().take(16).flat_map(|byte| [hex(byte >> 4), hex(byte & 15)]);
+        Self(prefix.chars().chain(digits).collect::<String>().into())
     }
 }
 

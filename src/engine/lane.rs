@@ -1,0 +1,305 @@
+//! One lane per account: takes deliveries of its campaigns in fair turns, paces them, sends them, and settles what came of it.
+//!
+//! A lane is one task that owns all its state. A job's way through it keeps the crash order: the opened attempt is durable before
+//! the request leaves, the outcome is durable before the broker is told.
+
+mod begin;
+mod command;
+mod dead;
+mod journal;
+mod links;
+mod reply;
+mod roll;
+mod settle;
+mod show;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::FutureExt;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::gate::Gate;
+use super::meter::Meter;
+use super::{Account, Settings};
+use crate::alert::Alerts;
+use crate::broker::{Broker, Event, Message, SubscriptionId, Tag};
+use crate::campaign::{Campaign, Entry, Pause};
+use crate::clock::Clock;
+use crate::dice::Dice;
+use crate::gateway::{Answer, Gateway};
+use crate::job::{AccountName, CampaignId, Job, JobId, Recipient};
+use crate::outcome::Settle;
+use crate::pacer::{Limits, Pacer};
+use crate::policy::{History, Rules};
+use crate::store::Store;
+pub(super) use command::LaneCommand;
+use journal::Journal;
+use roll::Roll;
+use settle::Chore;
+
+/// A job within its account.
+type Key = (CampaignId, JobId);
+
+/// Deliveries between the broker and the lane; the prefetch bounds what is behind it.
+const EVENTS: usize = 1024;
+
+/// Events taken in at one go, so that neither answers nor deliveries starve the other.
+const EVENTS_AT_ONCE: usize = 256;
+
+/// The lane turns at least this often: pauses end, the watchdog sees it alive.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Wait before the ledger is read again after it could not be.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// What a lane is made of.
+pub(super) struct LaneParts {
+    pub(super) name: AccountName,
+    /// None when the account does not stand in the configuration: its campaigns are paused with that cause.
+    pub(super) account: Option<Account>,
+    pub(super) pause: Option<Pause>,
+    pub(super) campaigns: Vec<(Campaign, Option<Pause>)>,
+    pub(super) suppressed: HashSet<Recipient>,
+    pub(super) broker: Arc<dyn Broker>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) rules: Arc<Rules>,
+    pub(super) alerts: Alerts,
+    pub(super) clock: Clock,
+    pub(super) dice: Dice,
+    pub(super) settings: Settings,
+    pub(super) commands: mpsc::Receiver<LaneCommand>,
+    pub(super) gauge: Arc<Gauge>,
+}
+
+/// What the engine sees of a lane from outside.
+#[derive(Debug, Default)]
+pub(super) struct Gauge {
+    /// Rises with every turn of the loop.
+    pub(super) beat: AtomicU64,
+    /// Campaigns that are running.
+    pub(super) running: AtomicUsize,
+    /// Campaigns that are paused.
+    pub(super) paused: AtomicUsize,
+    /// Running campaigns whose queue is not being consumed.
+    pub(super) unlinked: AtomicUsize,
+    /// The store does not take commits.
+    pub(super) stuck: AtomicBool,
+}
+
+/// A job begun and not yet settled.
+struct Active {
+    /// Its delivery, and further copies of it that came meanwhile: all are settled together.
+    tags: Vec<Tag>,
+    redelivered: bool,
+    message: Message,
+    job: Option<Job>,
+    entry: Option<Entry>,
+    attempts: u32,
+    release: u32,
+    batch: u8,
+    first_seen: Timestamp,
+    /// When it took the pacer's turn.
+    taken: Instant,
+}
+
+/// What follows once something is durable.
+enum Step {
+    Send(Key),
+    Settle(Key, Settle),
+    Registered(CampaignId),
+    Noted(CampaignId),
+    Ack(Tag),
+    Answer(Box<dyn FnOnce() + Send>),
+    Release(Box<dead::Release>),
+}
+
+pub(super) struct Lane {
+    account: AccountName,
+    gateway: Option<Arc<dyn Gateway>>,
+    max_in_flight: usize,
+    gate: Gate,
+    pacer: Pacer,
+    history: History,
+    suppressed: HashSet<Recipient>,
+    rolls: BTreeMap<CampaignId, Roll>,
+    turns: VecDeque<(CampaignId, u32)>,
+    /// Campaigns whose link, queue or end needs a look.
+    attention: BTreeSet<CampaignId>,
+    links: HashMap<SubscriptionId, CampaignId>,
+    active: HashMap<Key, Active>,
+    sending: usize,
+    journal: Journal<Step>,
+    sends: FuturesUnordered<BoxFuture<'static, (Key, Answer)>>,
+    chores: FuturesUnordered<BoxFuture<'static, Chore>>,
+    sink: mpsc::Sender<Event>,
+    events: mpsc::Receiver<Event>,
+    commands: mpsc::Receiver<LaneCommand>,
+    broker: Arc<dyn Broker>,
+    store: Arc<dyn Store>,
+    rules: Arc<Rules>,
+    alerts: Alerts,
+    clock: Clock,
+    dice: Dice,
+    settings: Settings,
+    gauge: Arc<Gauge>,
+    meter: Meter,
+    stopping: bool,
+    next_look: Instant,
+    store_alerted: bool,
+}
+
+impl Lane {
+    pub(super) fn new(parts: LaneParts) -> Self {
+        let (now, wall) = (parts.clock.now(), parts.clock.wall());
+        let (sink, events) = mpsc::channel(EVENTS);
+        let unlimited = Limits { second: None, minute: None };
+        let (gateway, limits, max_in_flight, pause) = match parts.account {
+            Some(account) => (Some(account.gateway), account.limits, account.max_in_flight.max(1), parts.pause),
+            None => (None, unlimited, 0, Some(command::not_configured(&parts.name, wall))),
+        };
+        let rolls = parts.campaigns.into_iter().map(|(campaign, pause)| {
+            let mut roll = Roll::new(campaign, pause, true, now, wall);
+            roll.note = roll::Note::Current;
+            (roll.campaign.id.clone(), roll)
+        });
+        let rolls: BTreeMap<CampaignId, Roll> = rolls.collect();
+        Self {
+            gateway,
+            max_in_flight,
+            gate: Gate::restored(pause, now, wall),
+            pacer: Pacer::new(limits, now),
+            history: History::default(),
+            suppressed: parts.suppressed,
+            attention: rolls.keys().cloned().collect(),
+            rolls,
+            turns: VecDeque::new(),
+            links: HashMap::new(),
+            active: HashMap::new(),
+            sending: 0,
+            journal: Journal::new(Arc::clone(&parts.store), parts.settings.linger),
+            sends: FuturesUnordered::new(),
+            chores: FuturesUnordered::new(),
+            sink,
+            events,
+            commands: parts.commands,
+            account: parts.name,
+            broker: parts.broker,
+            store: parts.store,
+            rules: parts.rules,
+            alerts: parts.alerts,
+            clock: parts.clock,
+            dice: parts.dice,
+            settings: parts.settings,
+            gauge: parts.gauge,
+            meter: Meter::new(now),
+            stopping: false,
+            next_look: now,
+            store_alerted: false,
+        }
+    }
+
+    /// Whether it is the lane of that account.
+    pub(super) fn is(&self, account: &AccountName) -> bool {
+        self.account == *account
+    }
+
+    /// Takes up a campaign whose record is already durable.
+    pub(super) fn adopt(&mut self, campaign: Campaign, pause: Option<Pause>) {
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        self.attention.insert(campaign.id.clone());
+        self.rolls.insert(campaign.id.clone(), Roll::new(campaign, pause, true, now, wall));
+    }
+
+    /// Runs until `stop` turns true and everything begun is settled.
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        loop {
+            let now = self.clock.now();
+            let turn_at = self.pump(now);
+            if self.stopping && self.is_drained() {
+                return;
+            }
+            let wake = self.wake_at(now, turn_at);
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop), if !self.stopping => self.stopping = true,
+                result = self.journal.committed() => self.on_commit(result),
+                Some((key, answer)) = self.sends.next(), if !self.sends.is_empty() => self.on_answers(key, answer),
+                Some(chore) = self.chores.next(), if !self.chores.is_empty() => self.on_chore(chore),
+                Some(command) = self.commands.recv() => self.on_command(command),
+                Some(event) = self.events.recv() => self.on_events(event),
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// Everything that can be done now without waiting; when the pacer wants to be asked again.
+    fn pump(&mut self, now: Instant) -> Option<Instant> {
+        self.gauge.beat.fetch_add(1, Ordering::Relaxed);
+        if now >= self.next_look {
+            self.next_look = now + TICK;
+            self.attention.extend(self.rolls.keys().cloned());
+            self.gauge();
+        }
+        self.expire_pauses(now);
+        let turn_at = self.begin_jobs(now);
+        self.tend_rolls(now);
+        self.journal.start(now);
+        turn_at
+    }
+
+    fn wake_at(&self, now: Instant, turn_at: Option<Instant>) -> Instant {
+        let tick = self.next_look.max(now);
+        [turn_at, self.journal.due_at(), self.gate.opens_at()].into_iter().flatten().fold(tick, Instant::min)
+    }
+
+    /// More than one answer may be there already: they are decided in order, and together they share a commit.
+    fn on_answers(&mut self, key: Key, answer: Answer) {
+        self.on_answer(key, answer);
+        for _ in 0..EVENTS_AT_ONCE {
+            let Some(Some((key, answer))) = self.sends.next().now_or_never() else { break };
+            self.on_answer(key, answer);
+        }
+    }
+
+    fn on_events(&mut self, event: Event) {
+        self.on_event(event);
+        for _ in 0..EVENTS_AT_ONCE {
+            let Ok(event) = self.events.try_recv() else { break };
+            self.on_event(event);
+        }
+    }
+
+    /// The account may send.
+    const fn is_open(&self) -> bool {
+        self.gate.is_open() && self.gateway.is_some()
+    }
+
+    fn is_drained(&self) -> bool {
+        self.active.is_empty() && self.journal.is_idle() && self.sends.is_empty() && self.chores.is_empty()
+    }
+
+    fn gauge(&self) {
+        let mut counts = (0, 0, 0);
+        for roll in self.rolls.values() {
+            match roll.state(self.is_open()) {
+                "running" => {
+                    counts.0 += 1;
+                    counts.2 += usize::from(roll.subscription().is_none());
+                }
+                "paused" => counts.1 += 1,
+                _ => {}
+            }
+        }
+        self.gauge.running.store(counts.0, Ordering::Relaxed);
+        self.gauge.paused.store(counts.1, Ordering::Relaxed);
+        self.gauge.unlinked.store(counts.2, Ordering::Relaxed);
+        self.gauge.stuck.store(self.journal.is_stuck(), Ordering::Relaxed);
+    }
+}

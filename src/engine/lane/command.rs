@@ -1,0 +1,212 @@
+//! What people and the intake ask of a lane.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::roll::Roll;
+use super::settle::reply;
+use super::{Lane, Step, dead};
+use crate::alert::{Alert, Status};
+use crate::broker::Delivery;
+use crate::campaign::{Announcement, Campaign, Options, Pause, PauseTarget, Phase};
+use crate::engine::handle::Answer;
+use crate::engine::view::{AccountView, CampaignView, DeadLetter, DeadSelection, Resumed};
+use crate::engine::{CommandError, show};
+use crate::job::{AccountName, CampaignId};
+use crate::outcome::later;
+use crate::policy::{Scope, Severity};
+use crate::store::Change;
+
+/// A command to one lane.
+pub(in crate::engine) enum LaneCommand {
+    Campaigns(tokio::sync::oneshot::Sender<Vec<CampaignView>>),
+    Account(tokio::sync::oneshot::Sender<AccountView>),
+    Pause { target: PauseTarget, cause: String, length: Option<Duration>, answer: Answer<()> },
+    Resume { target: PauseTarget, answer: Answer<Resumed> },
+    Cancel { campaign: CampaignId, answer: Answer<()> },
+    Dead { campaign: CampaignId, selection: DeadSelection, bodies: bool, answer: Answer<Vec<DeadLetter>> },
+    Requeue { campaign: CampaignId, selection: DeadSelection, answer: Answer<u64> },
+    /// Something came by the intake for a campaign of this account, known or new.
+    Arrived { campaign: CampaignId, announcement: Option<Announcement>, delivery: Delivery },
+}
+
+/// The pause of an account that does not stand in the configuration.
+pub(super) fn not_configured(name: &AccountName, now: Timestamp) -> Pause {
+    Pause {
+        cause: format!("account {name} does not stand in the configuration"),
+        rule: Some("account-not-configured".into()),
+        since: now,
+        until: None,
+        by: "daemon".into(),
+        advice: format!("Add [accounts.{name}] to the configuration and restart campaignd; its jobs are untouched and go on then."),
+        probe: false,
+    }
+}
+
+impl Lane {
+    pub(super) fn on_command(&mut self, command: LaneCommand) {
+        match command {
+            LaneCommand::Campaigns(answer) => {
+                let views = self.campaign_views();
+                reply(answer, views);
+            }
+            LaneCommand::Account(answer) => {
+                let view = self.account_view();
+                reply(answer, view);
+            }
+            LaneCommand::Pause { target, cause, length, answer } => self.pause_by_hand(target, cause, length, answer),
+            LaneCommand::Resume { target, answer } => self.resume(target, answer),
+            LaneCommand::Cancel { campaign, answer } => self.cancel(&campaign, answer),
+            LaneCommand::Dead { campaign, selection, bodies, answer } => {
+                self.browse(campaign, dead::Purpose::List { selection, bodies, answer });
+            }
+            LaneCommand::Requeue { campaign, selection, answer } => self.requeue(campaign, selection, answer),
+            LaneCommand::Arrived { campaign, announcement, delivery } => self.arrived(&campaign, announcement, delivery),
+        }
+    }
+
+    fn pause_by_hand(&mut self, target: PauseTarget, cause: String, length: Option<Duration>, answer: Answer<()>) {
+        let now = self.clock.now();
+        let wall = self.clock.wall();
+        let until = length.map(|length| later(wall, length));
+        let pause = Pause { cause, rule: None, since: wall, until, by: "operator".into(), advice: String::new(), probe: false };
+        match target {
+            PauseTarget::Account(_) => self.pause(&CampaignId::unsorted(), Scope::Account, pause, None, now),
+            PauseTarget::Campaign(id) => {
+                if let Some(refusal) = self.over(&id) {
+                    return reply(answer, Err(refusal));
+                }
+                self.pause(&id, Scope::Campaign, pause, None, now);
+            }
+        }
+        self.answer_when_durable(answer, Ok(()));
+    }
+
+    fn resume(&mut self, target: PauseTarget, answer: Answer<Resumed>) {
+        let now = self.clock.now();
+        let resumed = match &target {
+            PauseTarget::Account(name) => {
+                if self.gateway.is_none() {
+                    let cause = not_configured(name, self.clock.wall());
+                    return reply(answer, Err(CommandError::Conflict(format!("{}. {}", cause.cause, cause.advice))));
+                }
+                self.history.forget_account(name);
+                let lifted = self.gate.resume(now);
+                self.attention.extend(self.rolls.keys().cloned());
+                self.lifted(lifted, None, &target, now)
+            }
+            PauseTarget::Campaign(id) => {
+                let account_pause = self.gate.pause().map(|pause| show::account_pause(&self.account, pause));
+                let Some(roll) = self.rolls.get_mut(id) else {
+                    return reply(answer, Err(CommandError::NotFound(target)));
+                };
+                self.history.forget_campaign(id);
+                let lifted = roll.gate.resume(now);
+                self.attention.insert(id.clone());
+                Resumed { still_paused: account_pause, ..self.lifted(lifted, Some(id.clone()), &target, now) }
+            }
+        };
+        self.answer_when_durable(answer, Ok(resumed));
+    }
+
+    fn lifted(&mut self, pause: Option<Pause>, id: Option<CampaignId>, target: &PauseTarget, now: tokio::time::Instant) -> Resumed {
+        if let Some(pause) = &pause {
+            self.journal.change(Change::Resume(target.clone()), id.clone().map(Step::Noted), now);
+            self.resolve(pause, id);
+        }
+        Resumed { lifted: pause.is_some(), still_paused: None }
+    }
+
+    fn cancel(&mut self, id: &CampaignId, answer: Answer<()>) {
+        if let Some(refusal) = self.over(id) {
+            return reply(answer, Err(refusal));
+        }
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        if let Some(roll) = self.rolls.get_mut(id) {
+            roll.campaign.cancel(wall);
+            roll.last_delivery = now;
+            tracing::info!(campaign = %id, account = %self.account, "cancelled");
+        }
+        self.put_campaign(id, None, now);
+        self.attention.insert(id.clone());
+        self.queue_turn(id);
+        self.answer_when_durable(answer, Ok(()));
+    }
+
+    /// Why nothing can be done with a campaign any more, if so.
+    fn over(&self, id: &CampaignId) -> Option<CommandError> {
+        match self.rolls.get(id).map(|roll| roll.campaign.phase) {
+            None => Some(CommandError::NotFound(PauseTarget::Campaign(id.clone()))),
+            Some(Phase::Running) => None,
+            Some(Phase::Finished) => Some(CommandError::Conflict(format!("campaign {id} is finished"))),
+            Some(Phase::Cancelled) => Some(CommandError::Conflict(format!("campaign {id} is cancelled"))),
+        }
+    }
+
+    /// In force at once; answered once it is on disk.
+    pub(super) fn answer_when_durable<T: Send + 'static>(&mut self, answer: Answer<T>, value: Result<T, CommandError>) {
+        let step = Step::Answer(Box::new(move || reply(answer, value)));
+        self.journal.follow(step, self.clock.now());
+    }
+
+    fn arrived(&mut self, id: &CampaignId, announcement: Option<Announcement>, delivery: Delivery) {
+        let now = self.clock.now();
+        if !self.rolls.contains_key(id) {
+            self.register(id, announcement.as_ref().map(|a| a.options).unwrap_or_default());
+        }
+        if let Some(announcement) = announcement {
+            self.announced(id, &announcement);
+            return self.journal.follow(Step::Ack(delivery.tag), now);
+        }
+        let Some(roll) = self.rolls.get_mut(id) else { return };
+        if roll.campaign.phase == Phase::Running {
+            roll.arrivals.push(delivery);
+            self.attention.insert(id.clone());
+            self.move_arrivals(id);
+        } else {
+            roll.ready.push_back(delivery);
+            self.queue_turn(id);
+        }
+    }
+
+    /// A new campaign. No note of it was at the broker, so none of its jobs was ever consumed: its ledger is whole.
+    fn register(&mut self, id: &CampaignId, options: Options) {
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        let campaign = Campaign::new(id.clone(), self.account.clone(), options, wall, true);
+        tracing::info!(campaign = %id, account = %self.account, ?options, "registered");
+        self.rolls.insert(id.clone(), Roll::new(campaign, None, false, now, wall));
+        self.put_campaign(id, Some(Step::Registered(id.clone())), now);
+        if self.gateway.is_none() {
+            let pause = not_configured(&self.account, wall);
+            self.alerts.raise(Alert {
+                status: Status::Firing,
+                severity: Severity::Critical,
+                rule: "account-not-configured".into(),
+                account: Some(self.account.clone()),
+                campaign: Some(id.clone()),
+                summary: format!("campaign {id} waits: {}", pause.cause),
+                advice: pause.advice,
+                at: wall,
+            });
+        }
+    }
+
+    fn announced(&mut self, id: &CampaignId, announcement: &Announcement) {
+        let now = self.clock.now();
+        let Some(roll) = self.rolls.get_mut(id) else { return };
+        if roll.campaign.options != announcement.options {
+            tracing::warn!(campaign = %id, "announced again with other options; those of the first announcement stay");
+        }
+        let news = match announcement.jobs {
+            Some(jobs) => roll.campaign.counts.announce(announcement.batch.as_deref(), jobs),
+            None => false,
+        };
+        if news && roll.campaign.counts.open() > 0 {
+            roll.campaign.reopen();
+            roll.removed = roll.campaign.phase == Phase::Finished;
+        }
+        self.put_campaign(id, None, now);
+        self.attention.insert(id.clone());
+    }
+}

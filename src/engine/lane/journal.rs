@@ -1,0 +1,191 @@
+//! Group commit: what many jobs have to write goes to the store together, and each step follows once it is durable.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use crate::campaign::Record;
+use crate::job::CampaignId;
+use crate::store::{Change, Store, StoreError};
+
+/// Steps in a group from which on it pays to wait for more: below it, waiting would only delay.
+const WORTH_WAITING: usize = 8;
+
+/// Wait before a failed commit is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Collects changes, commits them one group at a time, and gives back the steps that waited for them.
+pub(super) struct Journal<Step> {
+    store: Arc<dyn Store>,
+    linger: Duration,
+    pending: Group<Step>,
+    pending_since: Option<Instant>,
+    last_size: usize,
+    running: Option<Running<Step>>,
+    failed: Option<Failed<Step>>,
+}
+
+struct Group<Step> {
+    ledger: BTreeMap<CampaignId, Vec<Record>>,
+    others: Vec<Change>,
+    steps: Vec<Step>,
+}
+
+impl<Step> Default for Group<Step> {
+    fn default() -> Self {
+        Self { ledger: BTreeMap::new(), others: Vec::new(), steps: Vec::new() }
+    }
+}
+
+struct Running<Step> {
+    commit: BoxFuture<'static, Result<(), StoreError>>,
+    changes: Vec<Change>,
+    steps: Vec<Step>,
+}
+
+/// A commit that failed, kept whole: it is tried again until the disk takes it.
+struct Failed<Step> {
+    changes: Vec<Change>,
+    steps: Vec<Step>,
+    retry_at: Instant,
+}
+
+impl<Step> Journal<Step> {
+    pub(super) fn new(store: Arc<dyn Store>, linger: Duration) -> Self {
+        Self {
+            store,
+            linger,
+            pending: Group::default(),
+            pending_since: None,
+            last_size: 0,
+            running: None,
+            failed: None,
+        }
+    }
+
+    /// A ledger record, and the step that waits for it.
+    pub(super) fn record(&mut self, campaign: &CampaignId, record: Record, step: Option<Step>, now: Instant) {
+        match self.pending.ledger.get_mut(campaign) {
+            Some(records) => records.push(record),
+            None => drop(self.pending.ledger.insert(campaign.clone(), vec![record])),
+        }
+        self.pending.steps.extend(step);
+        self.pending_since.get_or_insert(now);
+    }
+
+    /// Any other change, and the step that waits for it.
+    pub(super) fn change(&mut self, change: Change, step: Option<Step>, now: Instant) {
+        self.pending.others.push(change);
+        self.pending.steps.extend(step);
+        self.pending_since.get_or_insert(now);
+    }
+
+    /// A step without a change of its own: it follows what was written so far.
+    pub(super) fn follow(&mut self, step: Step, now: Instant) {
+        self.pending.steps.push(step);
+        self.pending_since.get_or_insert(now);
+    }
+
+    /// Nothing is pending or under way.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.pending_since.is_none() && self.running.is_none() && self.failed.is_none()
+    }
+
+    /// The last commit failed and has not come through since.
+    pub(super) const fn is_stuck(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// Starts a commit if one is due. A small group goes at once; where many come, a short wait makes them share one flush.
+    pub(super) fn start(&mut self, now: Instant) {
+        if self.running.is_some() || self.due_at().is_none_or(|due| due > now) {
+            return;
+        }
+        let (changes, steps) = match self.failed.take() {
+            Some(failed) => (failed.changes, failed.steps),
+            None => {
+                self.pending_since = None;
+                let group = std::mem::take(&mut self.pending);
+                self.last_size = group.steps.len();
+                let ledger = group.ledger.into_iter().map(|(campaign, records)| Change::Ledger(campaign, records));
+                (ledger.chain(group.others).collect(), group.steps)
+            }
+        };
+        let (store, copy) = (Arc::clone(&self.store), changes.clone());
+        let commit = async move { if copy.is_empty() { Ok(()) } else { store.commit(copy).await } }.boxed();
+        self.running = Some(Running { commit, changes, steps });
+    }
+
+    /// When the next commit is due; none while one is running or nothing is pending.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        if self.running.is_some() {
+            return None;
+        }
+        if let Some(failed) = &self.failed {
+            return Some(failed.retry_at);
+        }
+        let wait = if self.last_size >= WORTH_WAITING { self.linger } else { Duration::ZERO };
+        self.pending_since.map(|since| since + wait)
+    }
+
+    /// The steps whose changes are durable now, or why they are not yet. Pends for ever while no commit is running.
+    pub(super) async fn committed(&mut self) -> Result<Vec<Step>, StoreError> {
+        let Some(running) = &mut self.running else { return std::future::pending().await };
+        let result = (&mut running.commit).await;
+        let Some(done) = self.running.take() else { return Ok(Vec::new()) };
+        match result {
+            Ok(()) => Ok(done.steps),
+            Err(error) => {
+                let retry_at = Instant::now() + RETRY_AFTER;
+                self.failed = Some(Failed { changes: done.changes, steps: done.steps, retry_at });
+                Err(error)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaign::{Pause, PauseTarget};
+    use crate::store::memory::MemoryStore;
+
+    fn pause() -> Change {
+        let pause = Pause {
+            cause: String::new(),
+            rule: None,
+            since: jiff::Timestamp::UNIX_EPOCH,
+            until: None,
+            by: "operator".into(),
+            advice: String::new(),
+            probe: false,
+        };
+        Change::Pause(PauseTarget::Account("a".parse().unwrap()), pause)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn steps_follow_once_their_changes_are_durable() {
+        let mut journal = Journal::new(Arc::new(MemoryStore::default()), Duration::from_millis(10));
+        let now = Instant::now();
+        journal.change(pause(), Some(1), now);
+        journal.follow(2, now);
+        journal.start(now);
+        assert_eq!(journal.committed().await.unwrap(), [1, 2]);
+        assert!(journal.is_idle());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_journal_waits_for_more_to_share_a_flush() {
+        let mut journal = Journal::new(Arc::new(MemoryStore::default()), Duration::from_millis(10));
+        let now = Instant::now();
+        (0..20).for_each(|step| journal.follow(step, now));
+        journal.start(now);
+        assert_eq!(journal.committed().await.unwrap().len(), 20);
+        journal.follow(1, now);
+        assert_eq!(journal.due_at(), Some(now + Duration::from_millis(10)));
+    }
+}

@@ -1,0 +1,288 @@
+//! Each campaign's queue: made, consumed while the campaign may send, let go when it may not, deleted when it is over.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::stream::{self, StreamExt};
+use tokio::time::Instant;
+
+use super::Lane;
+use super::roll::{BROKER_RETRY, Link, Note, Roll};
+use super::settle::{Chore, Place, publish_until_confirmed};
+use crate::broker::{BrokerError, Delivery, Event, Headers, Message, Source, Subscription};
+use crate::campaign::Phase;
+use crate::engine::Note as BrokerNote;
+use crate::job::CampaignId;
+
+/// Deliveries buffered by a lane over all its campaigns; each gets its share as prefetch.
+const BUFFERED: usize = 4096;
+
+/// Seconds' worth of sending that is prefetched at most: a slow account must not sit on deliveries until the broker takes them back.
+const PREFETCH_SECONDS: f64 = 10.0;
+
+/// Smallest prefetch: one under way, one ready.
+const LEAST_PREFETCH: usize = 2;
+
+/// Arrivals moved into their campaign's queue at the same time.
+const MOVES_AT_ONCE: usize = 256;
+
+impl Lane {
+    /// Looks after the campaigns that need it.
+    pub(super) fn tend_rolls(&mut self, now: Instant) {
+        for id in std::mem::take(&mut self.attention) {
+            self.tend(&id, now);
+        }
+    }
+
+    fn tend(&mut self, id: &CampaignId, now: Instant) {
+        let account_open = self.is_open() && !self.stopping;
+        self.finish(id, now);
+        let Some(roll) = self.rolls.get_mut(id) else { return };
+        let wanted = roll.registered && !self.stopping && roll.wants_link(account_open);
+        if matches!(roll.link, Link::Open(_)) && !wanted {
+            roll.unlink();
+        }
+        if matches!(roll.link, Link::Closing(_)) && roll.in_hand == 0 {
+            if let Some(subscription) = roll.subscription() {
+                self.links.remove(&subscription);
+            }
+            roll.link = Link::Closed;
+        }
+        if self.stopping || now < roll.retry_at || !roll.registered {
+            return;
+        }
+        let needs_queue = wanted || !roll.arrivals.is_empty();
+        if needs_queue && !roll.prepared && !roll.preparing {
+            return self.prepare(id);
+        }
+        if wanted && roll.prepared && matches!(roll.link, Link::Closed) {
+            return self.open(id);
+        }
+        if roll.note == Note::Outdated {
+            self.write_note(id);
+        }
+        if self.rolls.get(id).is_some_and(|roll| roll.can_be_removed(now)) {
+            self.remove_queue(id);
+        }
+    }
+
+    /// Says so when the last job of a sealed campaign is settled.
+    fn finish(&mut self, id: &CampaignId, now: Instant) {
+        let wall = self.clock.wall();
+        let Some(roll) = self.rolls.get_mut(id).filter(|roll| roll.in_hand == 0 && roll.campaign.is_complete()) else { return };
+        roll.campaign.finish(wall);
+        let counts = &roll.campaign.counts;
+        tracing::info!(campaign = %id, account = %self.account, sent = counts.sent, failed = counts.dead, "finished");
+        self.put_campaign(id, None, now);
+    }
+
+    /// Declares and binds the queue, and leaves a note about the campaign at the broker before its first job is consumed.
+    fn prepare(&mut self, id: &CampaignId) {
+        let Some(roll) = self.rolls.get_mut(id) else { return };
+        roll.preparing = true;
+        roll.note = Note::Writing;
+        let (broker, note, id) = (Arc::clone(&self.broker), note_of(roll), id.clone());
+        let work = async move {
+            let result = match broker.prepare(&id).await {
+                Ok(_) => broker.remember(&id, &note).await,
+                Err(error) => Err(error),
+            };
+            Chore::Prepared(id, result)
+        };
+        self.chores.push(work.boxed());
+    }
+
+    pub(super) fn on_prepared(&mut self, id: &CampaignId, result: Result<(), BrokerError>) {
+        let retry_at = self.clock.now() + BROKER_RETRY;
+        let Some(roll) = self.rolls.get_mut(id) else { return };
+        roll.preparing = false;
+        if let Err(error) = result {
+            tracing::warn!(campaign = %id, %error, "its queue cannot be made yet");
+            roll.note = Note::Outdated;
+            roll.retry_at = retry_at;
+            return;
+        }
+        if roll.note == Note::Writing {
+            roll.note = Note::Current;
+        }
+        roll.prepared = true;
+        self.attention.insert(id.clone());
+        self.move_arrivals(id);
+    }
+
+    /// Moves what came by the intake into the campaign's own queue.
+    pub(super) fn move_arrivals(&mut self, id: &CampaignId) {
+        let Some(roll) = self.rolls.get_mut(id).filter(|roll| roll.prepared && !roll.arrivals.is_empty()) else { return };
+        let arrivals = std::mem::take(&mut roll.arrivals);
+        let (broker, id) = (Arc::clone(&self.broker), id.clone());
+        let work = async move {
+            let moves = arrivals.into_iter().map(|delivery| {
+                let (broker, id) = (&broker, &id);
+                async move {
+                    let message = moved(&delivery);
+                    publish_until_confirmed(broker.as_ref(), id, Place::Jobs, &message).await;
+                    delivery.tag
+                }
+            });
+            let tags: Vec<_> = stream::iter(moves).buffer_unordered(MOVES_AT_ONCE).collect().await;
+            if let Err(error) = broker.ack(&tags).await {
+                tracing::debug!(%error, "moved jobs not acknowledged; their copies are recognised");
+            }
+            Chore::Done
+        };
+        self.chores.push(work.boxed());
+    }
+
+    fn open(&mut self, id: &CampaignId) {
+        let prefetch = self.prefetch();
+        let Some(roll) = self.rolls.get_mut(id) else { return };
+        roll.link = Link::Opening;
+        let (broker, sink, id) = (Arc::clone(&self.broker), self.sink.clone(), id.clone());
+        let work = async move {
+            let result = broker.subscribe(Source::Jobs(id.clone()), prefetch, sink).await;
+            Chore::Opened(id, result)
+        };
+        self.chores.push(work.boxed());
+    }
+
+    fn prefetch(&self) -> u16 {
+        let linked = self.rolls.values().filter(|roll| roll.subscription().is_some()).count() + 1;
+        let share = BUFFERED / linked;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
+        let by_rate = self.pacer.rate().map_or(usize::MAX, |rate| (rate * PREFETCH_SECONDS).ceil().min(1e6) as usize);
+        let prefetch = share.min(by_rate).max(LEAST_PREFETCH).min(usize::from(self.settings.prefetch.max(1)));
+        u16::try_from(prefetch).unwrap_or(u16::MAX)
+    }
+
+    pub(super) fn on_opened(&mut self, id: CampaignId, result: Result<Subscription, BrokerError>) {
+        let retry_at = self.clock.now() + BROKER_RETRY;
+        let Some(roll) = self.rolls.get_mut(&id) else { return };
+        roll.last_delivery = self.clock.now();
+        match result {
+            Ok(subscription) => {
+                self.links.insert(subscription.id(), id.clone());
+                roll.link = Link::Open(subscription);
+            }
+            Err(error) => {
+                tracing::warn!(campaign = %id, %error, "its queue cannot be consumed yet");
+                roll.link = Link::Closed;
+                roll.prepared = false; // the queue may be gone: look again
+                roll.retry_at = retry_at;
+            }
+        }
+        self.attention.insert(id);
+    }
+
+    pub(super) fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Delivery(delivery) => self.on_delivery(delivery),
+            Event::Ended { subscription, reason } => {
+                let Some(id) = self.links.remove(&subscription) else { return };
+                let retry_at = self.clock.now() + BROKER_RETRY / 4;
+                let Some(roll) = self.rolls.get_mut(&id).filter(|roll| roll.subscription() == Some(subscription)) else { return };
+                tracing::warn!(campaign = %id, reason, "its queue is no longer consumed; unsettled jobs come again");
+                roll.forget_deliveries();
+                roll.link = Link::Closed;
+                roll.prepared = false;
+                roll.retry_at = retry_at;
+                self.attention.insert(id);
+            }
+        }
+    }
+
+    fn on_delivery(&mut self, delivery: Delivery) {
+        let Some(id) = self.links.get(&delivery.tag.subscription).cloned() else { return };
+        let now = self.clock.now();
+        let Some(roll) = self.rolls.get_mut(&id) else { return };
+        roll.last_delivery = now;
+        // A link on its way out returns what it still delivers when it closes.
+        if matches!(roll.link, Link::Open(_)) {
+            roll.ready.push_back(delivery);
+            self.queue_turn(&id);
+        }
+    }
+
+    fn write_note(&mut self, id: &CampaignId) {
+        let Some(roll) = self.rolls.get_mut(id) else { return };
+        roll.note = Note::Writing;
+        let (broker, note, id) = (Arc::clone(&self.broker), note_of(roll), id.clone());
+        let work = async move {
+            let result = broker.remember(&id, &note).await;
+            Chore::Noted(id, result)
+        };
+        self.chores.push(work.boxed());
+    }
+
+    pub(super) fn on_noted(&mut self, id: &CampaignId, result: &Result<(), BrokerError>) {
+        let retry_at = self.clock.now() + BROKER_RETRY;
+        let Some(roll) = self.rolls.get_mut(id).filter(|roll| roll.note == Note::Writing) else { return };
+        match result {
+            Ok(()) => roll.note = Note::Current,
+            Err(error) => {
+                tracing::debug!(campaign = %id, %error, "note not written yet");
+                roll.note = Note::Outdated;
+                roll.retry_at = roll.retry_at.max(retry_at);
+            }
+        }
+    }
+
+    /// Deletes the queue of a campaign that is over; if something is still in it, it is consumed again first.
+    fn remove_queue(&mut self, id: &CampaignId) {
+        let Some(roll) = self.rolls.get_mut(id) else { return };
+        roll.removing = true;
+        if let Some(subscription) = roll.subscription() {
+            self.links.remove(&subscription);
+        }
+        roll.link = Link::Closed;
+        let (broker, id) = (Arc::clone(&self.broker), id.clone());
+        let work = async move {
+            let result = broker.remove(&id).await;
+            Chore::Removed(id, result)
+        };
+        self.chores.push(work.boxed());
+    }
+
+    pub(super) fn on_removed(&mut self, id: &CampaignId, result: &Result<bool, BrokerError>) {
+        let now = self.clock.now();
+        let Some(roll) = self.rolls.get_mut(id) else { return };
+        roll.removing = false;
+        roll.last_delivery = now;
+        roll.retry_at = now + BROKER_RETRY;
+        // It may have been reopened while its queue was being deleted: then the queue is made again.
+        if *result == Ok(true) {
+            roll.removed = roll.campaign.phase != Phase::Running;
+            roll.prepared = false;
+        }
+        self.attention.insert(id.clone());
+    }
+}
+
+impl Roll {
+    /// No longer consumed; the deliveries not begun go back when the link closes.
+    pub(super) fn unlink(&mut self) {
+        self.forget_deliveries();
+        self.link = match std::mem::replace(&mut self.link, Link::Closed) {
+            Link::Open(subscription) | Link::Closing(subscription) => Link::Closing(subscription),
+            other => other,
+        };
+    }
+
+    /// Drops the deliveries that came by its own subscription and were not begun. Those of the intake stay.
+    pub(super) fn forget_deliveries(&mut self) {
+        let own = self.subscription();
+        self.ready.retain(|delivery| Some(delivery.tag.subscription) != own);
+        if self.head.as_ref().is_some_and(|begun| Some(begun.delivery.tag.subscription) == own) {
+            self.head = None;
+        }
+    }
+}
+
+fn note_of(roll: &Roll) -> Vec<u8> {
+    BrokerNote { campaign: roll.campaign.clone(), pause: roll.gate.pause().cloned() }.to_bytes()
+}
+
+/// A message of the intake as it goes into its campaign's queue.
+fn moved(delivery: &Delivery) -> Message {
+    let headers = Headers { routed_to: None, kind: None, ..delivery.message.headers.clone() };
+    Message { body: delivery.message.body.clone(), headers }
+}

@@ -1,0 +1,132 @@
+//! One campaign as its lane sees it: the record, what holds it, its subscription, and the deliveries not yet begun.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::begin::Begun;
+use crate::broker::{Delivery, Subscription, SubscriptionId};
+use crate::campaign::{Campaign, Pause, Phase};
+use crate::engine::gate::Gate;
+use crate::engine::meter::Meter;
+
+/// A campaign in its lane.
+pub(super) struct Roll {
+    pub(super) campaign: Campaign,
+    pub(super) gate: Gate,
+    pub(super) link: Link,
+    /// The campaign's queue is there and bound.
+    pub(super) prepared: bool,
+    pub(super) preparing: bool,
+    /// Its record is durable.
+    pub(super) registered: bool,
+    /// The note about it at the broker is out of date.
+    pub(super) note: Note,
+    /// Deliveries not yet begun, at most the prefetch.
+    pub(super) ready: VecDeque<Delivery>,
+    /// The next job, looked at already and waiting for its turn.
+    pub(super) head: Option<Begun>,
+    /// Deliveries that came by the intake and belong into the campaign's queue.
+    pub(super) arrivals: Vec<Delivery>,
+    /// Jobs begun and not yet settled.
+    pub(super) in_hand: usize,
+    /// Requests opened or under way.
+    pub(super) sending: usize,
+    /// It stands in the lane's turns.
+    pub(super) queued: bool,
+    pub(super) meter: Meter,
+    /// Not before this is the next attempt at the broker worth it.
+    pub(super) retry_at: Instant,
+    /// Its queue is gone: the campaign is over.
+    pub(super) removed: bool,
+    pub(super) removing: bool,
+    /// A delivery came since the queue was last found to hold something.
+    pub(super) last_delivery: Instant,
+}
+
+/// The campaign's subscription.
+pub(super) enum Link {
+    Closed,
+    Opening,
+    Open(Subscription),
+    /// No longer wanted: closed once nothing of it is in hand, so that what was begun can still be settled by it.
+    Closing(Subscription),
+}
+
+/// The note about the campaign at the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Note {
+    Current,
+    Outdated,
+    Writing,
+}
+
+/// Wait after a failed try at the broker.
+pub(super) const BROKER_RETRY: Duration = Duration::from_secs(1);
+
+/// How long the queue of a campaign that is over must be quiet before it is deleted.
+pub(super) const QUIET: Duration = Duration::from_secs(2);
+
+impl Roll {
+    pub(super) fn new(campaign: Campaign, pause: Option<Pause>, registered: bool, now: Instant, wall: Timestamp) -> Self {
+        Self {
+            gate: Gate::restored(pause, now, wall),
+            link: Link::Closed,
+            prepared: false,
+            preparing: false,
+            registered,
+            note: Note::Outdated,
+            ready: VecDeque::new(),
+            head: None,
+            arrivals: Vec::new(),
+            in_hand: 0,
+            sending: 0,
+            queued: false,
+            meter: Meter::new(now),
+            retry_at: now,
+            removed: campaign.phase == Phase::Finished,
+            removing: false,
+            last_delivery: now,
+            campaign,
+        }
+    }
+
+    /// Whether its queue should be consumed now.
+    pub(super) fn wants_link(&self, account_open: bool) -> bool {
+        match self.campaign.phase {
+            Phase::Running => account_open && self.gate.is_open(),
+            Phase::Cancelled | Phase::Finished => !self.removed && !self.removing,
+        }
+    }
+
+    /// Whether jobs of it may be begun now.
+    pub(super) fn may_begin(&self, account_open: bool) -> bool {
+        self.campaign.phase != Phase::Running || (account_open && self.gate.is_open())
+    }
+
+    /// It is over, nothing of it is in hand, and its queue has been quiet for a while.
+    pub(super) fn can_be_removed(&self, now: Instant) -> bool {
+        let over = self.campaign.phase != Phase::Running && !self.removed && !self.removing;
+        let idle = self.in_hand == 0 && self.ready.is_empty() && self.head.is_none();
+        over && idle && now.saturating_duration_since(self.last_delivery) >= QUIET
+    }
+
+    pub(super) fn subscription(&self) -> Option<SubscriptionId> {
+        match &self.link {
+            Link::Open(subscription) | Link::Closing(subscription) => Some(subscription.id()),
+            Link::Closed | Link::Opening => None,
+        }
+    }
+
+    /// `running`, `paused`, `cancelled` or `finished`.
+    pub(super) fn state(&self, account_open: bool) -> &'static str {
+        match self.campaign.phase {
+            Phase::Cancelled => "cancelled",
+            Phase::Finished => "finished",
+            Phase::Running if account_open && self.gate.is_open() => "running",
+            Phase::Running => "paused",
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Telling the broker, in the background: acknowledgements together, publishes before the acknowledgement they stand for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+
+use super::roll::{BROKER_RETRY, Link, Note};
+use super::{Active, Key, Lane, Step, dead};
+use crate::broker::{Broker, BrokerError, Delivery, Headers, Message, Subscription, Tag, Target};
+use crate::engine::handle::Answer;
+use crate::job::CampaignId;
+use crate::outcome::Settle;
+
+/// Longest wait between two tries to publish the same message.
+const LONGEST_RETRY: Duration = Duration::from_secs(15);
+
+/// Background work that is done.
+pub(super) enum Chore {
+    /// The broker took the acknowledgements, or never will by these tags.
+    Acked(Vec<(Key, usize)>, Result<(), BrokerError>),
+    /// A tag of the intake was acknowledged.
+    Done,
+    /// The job stands where it was published; its delivery may go.
+    Published(Key),
+    Prepared(CampaignId, Result<(), BrokerError>),
+    Opened(CampaignId, Result<Subscription, BrokerError>),
+    Noted(CampaignId, Result<(), BrokerError>),
+    Removed(CampaignId, Result<bool, BrokerError>),
+    Browsed(dead::Purpose, Result<dead::Letters, BrokerError>),
+    Released(Answer<u64>, Result<u64, BrokerError>),
+}
+
+impl Lane {
+    pub(super) fn on_chore(&mut self, chore: Chore) {
+        match chore {
+            Chore::Acked(keys, result) => self.on_acked(keys, &result),
+            Chore::Done => {}
+            Chore::Published(key) => self.ack(vec![key]),
+            Chore::Prepared(id, result) => self.on_prepared(&id, result),
+            Chore::Opened(id, result) => self.on_opened(id, result),
+            Chore::Noted(id, result) => self.on_noted(&id, &result),
+            Chore::Removed(id, result) => self.on_removed(&id, &result),
+            Chore::Browsed(purpose, letters) => self.on_browsed(purpose, letters),
+            Chore::Released(answer, result) => dead::answer_release(answer, result),
+        }
+    }
+
+    /// The outcome is durable: the broker may be told. Acknowledgements are collected in `acks`.
+    pub(super) fn settle(&mut self, key: Key, settle: Settle, acks: &mut Vec<Key>) {
+        let Some(active) = self.active.get(&key) else { return };
+        match settle {
+            Settle::Ack => acks.push(key),
+            Settle::Delay(wait) => self.publish(key.clone(), wait_message(active), Place::Wait(wait)),
+            Settle::Dead(death) => {
+                let mut message = wait_message(active);
+                message.headers.death = Some(Box::new(death));
+                message.headers.message_id = Some(key.1.as_str().to_owned());
+                self.publish(key, message, Place::Dead);
+            }
+            Settle::Return => self.give_back(key),
+        }
+    }
+
+    /// Leaves a job to its queue. Its own subscription returns it when it closes; while that stays open it waits here again.
+    fn give_back(&mut self, key: Key) {
+        let Some(roll) = self.rolls.get_mut(&key.0) else { return };
+        let own = roll.subscription();
+        let Some(active) = self.active.get(&key) else { return };
+        if active.tags.iter().any(|tag| Some(tag.subscription) != own) {
+            // It came by the intake, or by a link that is gone: a copy in its own queue replaces it.
+            let message = wait_message(active);
+            return self.publish(key, message, Place::Jobs);
+        }
+        let Some(active) = self.active.remove(&key) else { return };
+        roll.in_hand = roll.in_hand.saturating_sub(1);
+        if matches!(roll.link, Link::Open(_)) && !self.stopping {
+            let Active { tags, message, redelivered, .. } = active;
+            let again = tags.into_iter().map(|tag| Delivery { tag, message: message.clone(), redelivered });
+            again.for_each(|delivery| roll.ready.push_front(delivery));
+            self.queue_turn(&key.0);
+        }
+        self.attention.insert(key.0);
+    }
+
+    fn publish(&self, key: Key, message: Message, place: Place) {
+        let broker = Arc::clone(&self.broker);
+        let work = async move {
+            publish_until_confirmed(broker.as_ref(), &key.0, place, &message).await;
+            Chore::Published(key)
+        };
+        self.chores.push(work.boxed());
+    }
+
+    /// Takes jobs off their queues, all copies that have come until now.
+    pub(super) fn ack(&self, keys: Vec<Key>) {
+        if keys.is_empty() {
+            return;
+        }
+        let mut tags = Vec::with_capacity(keys.len());
+        let mut counted = Vec::with_capacity(keys.len());
+        for key in keys {
+            let Some(active) = self.active.get(&key) else { continue };
+            tags.extend_from_slice(&active.tags);
+            counted.push((key, active.tags.len()));
+        }
+        let broker = Arc::clone(&self.broker);
+        self.chores.push(async move { Chore::Acked(counted, broker.ack(&tags).await) }.boxed());
+    }
+
+    pub(super) fn ack_tag(&self, tag: Tag) {
+        let broker = Arc::clone(&self.broker);
+        let work = async move {
+            if let Err(error) = broker.ack(&[tag]).await {
+                tracing::debug!(%error, "not acknowledged; it will come again");
+            }
+            Chore::Done
+        };
+        self.chores.push(work.boxed());
+    }
+
+    fn on_acked(&mut self, keys: Vec<(Key, usize)>, result: &Result<(), BrokerError>) {
+        let mut late = Vec::new();
+        for (key, acked) in keys {
+            let Some(active) = self.active.get_mut(&key) else { continue };
+            if active.tags.len() > acked && result.is_ok() {
+                active.tags.drain(..acked);
+                late.push(key);
+                continue;
+            }
+            self.active.remove(&key);
+            if let Some(roll) = self.rolls.get_mut(&key.0) {
+                roll.in_hand = roll.in_hand.saturating_sub(1);
+                if roll.in_hand == 0 {
+                    self.attention.insert(key.0.clone());
+                }
+                if result.is_err() {
+                    // What is not acknowledged comes again once the link is closed; the ledger knows it then.
+                    roll.unlink();
+                    self.attention.insert(key.0);
+                }
+            }
+        }
+        if let Err(error) = result {
+            tracing::warn!(account = %self.account, %error, "acknowledgements failed; those jobs come again and are recognised");
+        }
+        self.ack(late);
+    }
+
+    /// Writes the campaign's record; with a step that follows it.
+    pub(super) fn put_campaign(&mut self, id: &CampaignId, step: Option<Step>, now: tokio::time::Instant) {
+        let Some(roll) = self.rolls.get(id) else { return };
+        let change = crate::store::Change::Campaign(roll.campaign.clone());
+        self.journal.change(change, step, now);
+        self.journal.follow(Step::Noted(id.clone()), now);
+    }
+
+    pub(super) fn outdate_note(&mut self, id: &CampaignId) {
+        if let Some(roll) = self.rolls.get_mut(id) {
+            roll.note = Note::Outdated;
+            self.attention.insert(id.clone());
+        }
+    }
+}
+
+/// Where a job goes when it is not done here.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    Jobs,
+    Wait(Duration),
+    Dead,
+}
+
+/// The job as it goes on its way: the body untouched, our headers brought up to date.
+fn wait_message(active: &Active) -> Message {
+    let headers = Headers {
+        message_id: active.job.as_ref().map(|job| job.id.as_str().to_owned()),
+        kind: None,
+        routed_to: None,
+        attempts: active.attempts,
+        release: active.release,
+        first_seen: Some(active.first_seen),
+        batch: active.message.headers.batch.clone(),
+        death: None,
+    };
+    Message { body: active.message.body.clone(), headers }
+}
+
+/// Publishes until the broker confirms. An unconfirmed try may have arrived; a second copy does no harm, a lost job would.
+pub(super) async fn publish_until_confirmed(broker: &dyn Broker, id: &CampaignId, place: Place, message: &Message) {
+    let target = match place {
+        Place::Jobs => Target::Jobs(id),
+        Place::Wait(wait) => Target::Wait(id, wait),
+        Place::Dead => Target::Dead(id),
+    };
+    let mut wait = BROKER_RETRY / 4;
+    while let Err(error) = broker.publish(target, message).await {
+        tracing::warn!(campaign = %id, %error, "not confirmed yet; trying again");
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(LONGEST_RETRY);
+    }
+}
+
+/// An answer nobody waits for any more is no error.
+pub(super) fn reply<T>(answer: oneshot::Sender<T>, value: T) {
+    drop(answer.send(value));
+}

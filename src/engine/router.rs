@@ -1,0 +1,401 @@
+//! What is not any lane's own: the intake, commands to the right lane, new accounts, and stopping them all.
+
+use std::collections::{BTreeMap, HashSet};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rand::{Rng, SeedableRng};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::handle::Command;
+use super::lane::{Gauge, Lane, LaneCommand, LaneParts};
+use super::triage::own_death;
+use super::{CommandError, Drained, Note, Parts, Pulse};
+use crate::broker::{Delivery, Event, Headers, Message, Source, Subscription, Target};
+use crate::campaign::{Announcement, Campaign, Pause, PauseTarget};
+use crate::dice::Dice;
+use crate::job::{AccountName, CampaignId, Job, Recipient};
+use crate::store::Change;
+
+/// Unsettled deliveries of the intake; moving jobs goes on while more come.
+const INTAKE_PREFETCH: u16 = 512;
+
+/// Commands waiting for one lane.
+const LANE_COMMANDS: usize = 1024;
+
+/// Between two looks at the lanes' pulse.
+const BEAT: Duration = Duration::from_millis(500);
+
+/// Wait after a failed try at the broker.
+const BROKER_RETRY: Duration = Duration::from_secs(1);
+
+/// Longest wait for one lane to answer a question.
+const LANE_ANSWER: Duration = Duration::from_secs(5);
+
+pub(super) struct Router {
+    parts: Parts,
+    lanes: BTreeMap<AccountName, LaneEnd>,
+    unstarted: Vec<Lane>,
+    accounts: BTreeMap<CampaignId, AccountName>,
+    commands: mpsc::Receiver<Command>,
+    pulse: watch::Sender<Pulse>,
+    beats: Vec<u64>,
+}
+
+/// The router's end of a lane.
+struct LaneEnd {
+    commands: mpsc::Sender<LaneCommand>,
+    gauge: Arc<Gauge>,
+}
+
+/// The intake's subscription, or when to try again.
+enum Intake {
+    Closed { retry_at: Instant },
+    Open(Subscription),
+}
+
+impl Router {
+    pub(super) fn new(parts: Parts, commands: mpsc::Receiver<Command>, pulse: watch::Sender<Pulse>) -> Self {
+        let (lanes, accounts) = (BTreeMap::new(), BTreeMap::new());
+        Self { parts, lanes, unstarted: Vec::new(), accounts, commands, pulse, beats: Vec::new() }
+    }
+
+    pub(super) fn configured(&self) -> Vec<AccountName> {
+        self.parts.accounts.keys().cloned().collect()
+    }
+
+    pub(super) fn add_lane(
+        &mut self, name: &AccountName, pause: Option<Pause>, campaigns: Vec<(Campaign, Option<Pause>)>,
+        suppressed: HashSet<Recipient>,
+    ) {
+        let (commands, received) = mpsc::channel(LANE_COMMANDS);
+        let gauge = Arc::new(Gauge::default());
+        self.accounts.extend(campaigns.iter().map(|(campaign, _)| (campaign.id.clone(), name.clone())));
+        let parts = &mut self.parts;
+        self.unstarted.push(Lane::new(LaneParts {
+            name: name.clone(),
+            account: parts.accounts.get(name).cloned(),
+            pause,
+            campaigns,
+            suppressed,
+            broker: Arc::clone(&parts.broker),
+            store: Arc::clone(&parts.store),
+            rules: Arc::clone(&parts.rules),
+            alerts: parts.alerts.clone(),
+            clock: parts.clock.clone(),
+            dice: Dice::seed_from_u64(parts.dice.next_u64()),
+            settings: parts.settings.clone(),
+            commands: received,
+            gauge: Arc::clone(&gauge),
+        }));
+        self.lanes.insert(name.clone(), LaneEnd { commands, gauge });
+    }
+
+    pub(super) async fn run(mut self, shutdown: impl Future<Output = ()>) -> Drained {
+        let mut shutdown = pin!(shutdown);
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let recalled = tokio::select! {
+            biased;
+            () = &mut shutdown => false,
+            () = self.recall() => true,
+        };
+        if recalled {
+            self.route(shutdown, &mut tasks, &stopped).await;
+        }
+        stop.send_replace(true);
+        self.pulse.send_modify(|pulse| {
+            pulse.ready = false;
+            pulse.status = "stopping: finishing what is in flight".into();
+        });
+        let clean = self.drain(&mut tasks).await;
+        Drained { clean }
+    }
+
+    /// The main loop: intake, commands, pulse.
+    async fn route(
+        &mut self, mut shutdown: std::pin::Pin<&mut impl Future<Output = ()>>, tasks: &mut JoinSet<()>,
+        stopped: &watch::Receiver<bool>,
+    ) {
+        let (sink, mut events) = mpsc::channel(usize::from(INTAKE_PREFETCH));
+        let mut intake = Intake::Closed { retry_at: Instant::now() };
+        let mut next_beat = Instant::now();
+        loop {
+            for lane in self.unstarted.drain(..) {
+                tasks.spawn(lane.run(stopped.clone()));
+            }
+            let now = self.parts.clock.now();
+            if now >= next_beat {
+                next_beat = now + BEAT;
+                self.beat(matches!(intake, Intake::Open(_)));
+            }
+            if matches!(intake, Intake::Closed { retry_at } if retry_at <= now) {
+                intake = self.open_intake(&sink).await;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = &mut shutdown => return,
+                Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a lane died; stopping, so that the service manager starts afresh");
+                        return;
+                    }
+                }
+                Some(command) = self.commands.recv() => self.command(command).await,
+                Some(event) = events.recv() => match event {
+                    Event::Delivery(delivery) => self.arrival(delivery).await,
+                    Event::Ended { reason, .. } => {
+                        tracing::warn!(reason, "the intake is no longer consumed; trying again");
+                        intake = Intake::Closed { retry_at: now + BROKER_RETRY };
+                    }
+                },
+                () = tokio::time::sleep_until(next_beat) => {}
+            }
+        }
+    }
+
+    async fn open_intake(&self, sink: &mpsc::Sender<Event>) -> Intake {
+        match self.parts.broker.subscribe(Source::Intake, INTAKE_PREFETCH, sink.clone()).await {
+            Ok(subscription) => Intake::Open(subscription),
+            Err(error) => {
+                tracing::debug!(%error, "the intake cannot be consumed yet");
+                Intake::Closed { retry_at: self.parts.clock.now() + BROKER_RETRY }
+            }
+        }
+    }
+
+    /// Finds campaigns that the broker has notes of and the store does not know: the store was lost.
+    async fn recall(&mut self) {
+        let notes = loop {
+            match self.parts.broker.recall().await {
+                Ok(notes) => break notes,
+                Err(error) => {
+                    tracing::warn!(%error, "waiting for the broker");
+                    self.pulse.send_modify(|pulse| {
+                        pulse.status = format!("waiting for the broker: {error}");
+                        pulse.beat += 1;
+                    });
+                    tokio::time::sleep(BROKER_RETRY).await;
+                }
+            }
+        };
+        let unknown = notes.iter().filter(|(id, _)| !self.accounts.contains_key(id));
+        let lost: Vec<(Campaign, Option<Pause>)> =
+            unknown.filter_map(|(_, note)| Note::parse(note)).map(Note::without_ledger).collect();
+        if lost.is_empty() {
+            return;
+        }
+        tracing::error!(campaigns = lost.len(), "campaigns found at the broker that the state directory does not know: \
+            jobs delivered before are treated as unknown");
+        self.adopt(lost).await;
+    }
+
+    /// Takes campaigns up that the store did not know; their records are written before any of their jobs is consumed.
+    async fn adopt(&mut self, lost: Vec<(Campaign, Option<Pause>)>) {
+        let changes: Vec<Change> = lost
+            .iter()
+            .flat_map(|(campaign, pause)| {
+                let paused = pause.clone().map(|pause| Change::Pause(PauseTarget::Campaign(campaign.id.clone()), pause));
+                std::iter::once(Change::Campaign(campaign.clone())).chain(paused)
+            })
+            .collect();
+        while let Err(error) = self.parts.store.commit(changes.clone()).await {
+            tracing::error!(%error, "the state directory does not take writes; nothing is sent until it does");
+            tokio::time::sleep(BROKER_RETRY).await;
+        }
+        for (campaign, pause) in lost {
+            let account = campaign.account.clone();
+            if !self.lanes.contains_key(&account) {
+                self.add_lane(&account, None, Vec::new(), HashSet::new());
+            }
+            self.accounts.insert(campaign.id.clone(), account.clone());
+            let name = account;
+            if let Some(lane) = self.unstarted.iter_mut().find(|lane| lane.is(&name)) {
+                lane.adopt(campaign, pause);
+            }
+        }
+    }
+
+    /// Something came by the intake.
+    async fn arrival(&mut self, delivery: Delivery) {
+        let headers = &delivery.message.headers;
+        if headers.kind.as_deref() == Some(crate::broker::ANNOUNCEMENT) {
+            match Announcement::parse(&delivery.message.body) {
+                Ok(announcement) => {
+                    let id = announcement.campaign_id.clone();
+                    let account = announcement.account.clone();
+                    self.to_lane(id, account, Some(announcement), delivery).await;
+                }
+                Err(error) => self.bury(delivery, &error.to_string()).await,
+            }
+            return;
+        }
+        let job = Job::parse(&delivery.message.body);
+        let routed = headers.routed_to.as_deref().and_then(|key| key.parse::<CampaignId>().ok());
+        let id = routed.or_else(|| job.as_ref().ok().map(|job| job.campaign.clone()));
+        match (id, job) {
+            (Some(id), job) => self.to_lane(id, job.ok().and_then(|job| job.account), None, delivery).await,
+            (None, job) => {
+                let reason = job.err().map(|error| error.to_string()).unwrap_or_default();
+                self.bury(delivery, &reason).await;
+            }
+        }
+    }
+
+    async fn to_lane(
+        &mut self, campaign: CampaignId, asked: Option<AccountName>, announcement: Option<Announcement>, delivery: Delivery,
+    ) {
+        let known = self.accounts.get(&campaign).cloned();
+        let account = known.or(asked).or_else(|| self.default_account()).unwrap_or_else(AccountName::unnamed);
+        if !self.lanes.contains_key(&account) {
+            tracing::error!(campaign = %campaign, account = %account, "the account does not stand in the configuration; its campaign waits");
+            self.add_lane(&account, None, Vec::new(), HashSet::new());
+        }
+        self.accounts.insert(campaign.clone(), account.clone());
+        let Some(lane) = self.lanes.get(&account) else { return };
+        // A lane that is gone ends the engine; the delivery is not settled and comes again.
+        drop(lane.commands.send(LaneCommand::Arrived { campaign, announcement, delivery }).await);
+    }
+
+    fn default_account(&self) -> Option<AccountName> {
+        let only = || Some(self.parts.accounts.keys().next()?.clone()).filter(|_| self.parts.accounts.len() == 1);
+        self.parts.settings.default_account.clone().or_else(only)
+    }
+
+    /// What belongs to no campaign goes to the unsorted dead letters, with the reason.
+    async fn bury(&self, delivery: Delivery, reason: &str) {
+        tracing::warn!(reason, "a message that is neither job nor announcement went to the dead letters");
+        let shelf = CampaignId::unsorted();
+        let death = own_death("malformed", reason, self.parts.clock.wall());
+        let headers = Headers { death: Some(Box::new(death)), routed_to: None, ..delivery.message.headers };
+        let message = Message { body: delivery.message.body, headers };
+        let result = match self.parts.broker.publish(Target::Dead(&shelf), &message).await {
+            Ok(()) => self.parts.broker.ack(&[delivery.tag]).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            tracing::warn!(%error, "not dead-lettered yet; it comes again");
+        }
+    }
+
+    async fn command(&self, command: Command) {
+        match command {
+            Command::Campaigns(answer) => {
+                let views = self.ask_all(LaneCommand::Campaigns).await;
+                let mut all: Vec<_> = views.into_iter().flatten().collect();
+                all.sort_by(|a, b| a.id.cmp(&b.id));
+                drop(answer.send(all));
+            }
+            Command::Accounts(answer) => drop(answer.send(self.ask_all(LaneCommand::Account).await)),
+            Command::Pause { target, cause, length, answer } => match self.lane_of(&target) {
+                Ok(lane) => pass(lane, LaneCommand::Pause { target, cause, length, answer }).await,
+                Err(error) => drop(answer.send(Err(error))),
+            },
+            Command::Resume { target, answer } => match self.lane_of(&target) {
+                Ok(lane) => pass(lane, LaneCommand::Resume { target, answer }).await,
+                Err(error) => drop(answer.send(Err(error))),
+            },
+            Command::Cancel { campaign, answer } => match self.lane_of(&PauseTarget::Campaign(campaign.clone())) {
+                Ok(lane) => pass(lane, LaneCommand::Cancel { campaign, answer }).await,
+                Err(error) => drop(answer.send(Err(error))),
+            },
+            Command::Dead { campaign, selection, bodies, answer } => match self.lane_with_letters(&campaign) {
+                Ok(lane) => pass(lane, LaneCommand::Dead { campaign, selection, bodies, answer }).await,
+                Err(error) => drop(answer.send(Err(error))),
+            },
+            Command::Requeue { campaign, selection, answer } => match self.lane_of(&PauseTarget::Campaign(campaign.clone())) {
+                Ok(lane) => pass(lane, LaneCommand::Requeue { campaign, selection, answer }).await,
+                Err(error) => drop(answer.send(Err(error))),
+            },
+        }
+    }
+
+    fn lane_of(&self, target: &PauseTarget) -> Result<&LaneEnd, CommandError> {
+        let account = match target {
+            PauseTarget::Account(name) => Some(name),
+            PauseTarget::Campaign(id) => self.accounts.get(id),
+        };
+        account.and_then(|name| self.lanes.get(name)).ok_or_else(|| CommandError::NotFound(target.clone()))
+    }
+
+    /// Any lane can look through the letters that belong to no campaign.
+    fn lane_with_letters(&self, campaign: &CampaignId) -> Result<&LaneEnd, CommandError> {
+        if *campaign == CampaignId::unsorted() {
+            let first = self.lanes.values().next();
+            return first.ok_or_else(|| CommandError::Conflict("no account stands in the configuration".into()));
+        }
+        self.lane_of(&PauseTarget::Campaign(campaign.clone()))
+    }
+
+    async fn ask_all<T>(&self, question: impl Fn(oneshot::Sender<T>) -> LaneCommand) -> Vec<T> {
+        let mut answers = Vec::with_capacity(self.lanes.len());
+        for lane in self.lanes.values() {
+            let (answer, answered) = oneshot::channel();
+            pass(lane, question(answer)).await;
+            answers.push(answered);
+        }
+        let mut all = Vec::with_capacity(answers.len());
+        for answered in answers {
+            if let Ok(Ok(answer)) = tokio::time::timeout(LANE_ANSWER, answered).await {
+                all.push(answer);
+            }
+        }
+        all
+    }
+
+    /// The engine lives while every lane's loop turns.
+    fn beat(&mut self, intake_open: bool) {
+        let load = |gauge: &Gauge| gauge.beat.load(Ordering::Relaxed);
+        let beats: Vec<u64> = self.lanes.values().map(|lane| load(&lane.gauge)).collect();
+        let alive = beats.len() != self.beats.len() || beats.iter().zip(&self.beats).all(|(now, before)| now > before);
+        self.beats = beats;
+        let status = self.status(intake_open);
+        self.pulse.send_modify(|pulse| {
+            pulse.ready = intake_open;
+            pulse.status = status;
+            pulse.beat += u64::from(alive);
+        });
+    }
+
+    fn status(&self, intake_open: bool) -> String {
+        let sum = |of: fn(&Gauge) -> usize| self.lanes.values().map(|lane| of(&lane.gauge)).sum::<usize>();
+        if !intake_open {
+            return "waiting for the broker".into();
+        }
+        if self.lanes.values().any(|lane| lane.gauge.stuck.load(Ordering::Relaxed)) {
+            return "waiting for the state directory: it does not take writes".into();
+        }
+        let running = sum(|gauge| gauge.running.load(Ordering::Relaxed));
+        let paused = sum(|gauge| gauge.paused.load(Ordering::Relaxed));
+        let unlinked = sum(|gauge| gauge.unlinked.load(Ordering::Relaxed));
+        let waiting = if unlinked > 0 { format!(", {unlinked} waiting for their queue") } else { String::new() };
+        format!("{running} campaigns running, {paused} paused{waiting}")
+    }
+
+    /// Waits for the lanes; aborts those that are not done within the limit.
+    async fn drain(&mut self, tasks: &mut JoinSet<()>) -> bool {
+        let all = async {
+            let mut clean = true;
+            while let Some(ended) = tasks.join_next().await {
+                clean &= ended.is_ok();
+            }
+            clean
+        };
+        let clean = tokio::time::timeout(self.parts.settings.drain, all).await;
+        if clean.is_err() {
+            tracing::warn!(limit = ?self.parts.settings.drain, "not everything in flight was settled in time; it comes again and is recognised");
+            tasks.shutdown().await;
+        }
+        clean.unwrap_or(false)
+    }
+}
+
+async fn pass(lane: &LaneEnd, command: LaneCommand) {
+    // A lane that is gone drops the answer, and whoever asked is told that the daemon stops.
+    drop(lane.commands.send(command).await);
+}

@@ -1,0 +1,255 @@
+//! What to do with a delivery, by what the ledger knows of its job. Pure. This is where "nobody twice" is decided.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::broker::{Death, Headers};
+use crate::campaign::{Campaign, Entry, JobState, OnUnknown, Phase};
+use crate::job::Job;
+use crate::outcome::{Settle, UNKNOWN_OUTCOME};
+
+/// Openings without an outcome after which a job is parked even under `resend`: it may be what keeps killing the daemon.
+pub(super) const MOST_LOST_ATTEMPTS: u32 = 5;
+
+/// Delays up to this are not worth another trip through the broker.
+const SHORT: Duration = Duration::from_millis(50);
+
+/// What happens to a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Triage {
+    /// Send it: nothing was sent under this release.
+    Send {
+        /// Attempts used so far.
+        attempts: u32,
+        /// Its release.
+        release: u32,
+    },
+    /// Write this to the ledger, then settle.
+    Record {
+        /// Where the job is from now on.
+        state: JobState,
+        /// Attempts used so far.
+        attempts: u32,
+        /// Its release.
+        release: u32,
+        /// What the broker is told.
+        settle: Settle,
+    },
+    /// The ledger knows it all; just settle.
+    Settle(Settle),
+}
+
+/// What the deciding looks at.
+pub(super) struct Case<'a> {
+    pub(super) job: &'a Job,
+    pub(super) headers: &'a Headers,
+    pub(super) redelivered: bool,
+    pub(super) campaign: &'a Campaign,
+    pub(super) entry: Option<&'a Entry>,
+    pub(super) suppressed: bool,
+    pub(super) now: Timestamp,
+}
+
+/// Decides.
+pub(super) fn triage(case: &Case<'_>) -> Triage {
+    let release = case.headers.release.max(case.entry.map_or(0, |entry| entry.release));
+    match case.entry {
+        None => fresh(case, release),
+        // A copy from before a person released the job: what it stood for is settled.
+        Some(entry) if case.headers.release < entry.release => Triage::Settle(Settle::Ack),
+        // A release this ledger has not heard of: what it settled was an earlier one.
+        Some(entry) if case.headers.release > entry.release => unsent(case, entry.attempts, release),
+        Some(entry) => known(case, entry),
+    }
+}
+
+fn fresh(case: &Case<'_>, release: u32) -> Triage {
+    if case.campaign.ledger_gone {
+        return dead(case, "campaign-over", "the campaign is over and its ledger cleaned up", case.headers.attempts, release);
+    }
+    if case.redelivered && !case.campaign.whole {
+        return unknown(case, case.headers.attempts, release, "delivered before, and the ledger of that time is lost");
+    }
+    unsent(case, case.headers.attempts, release)
+}
+
+fn known(case: &Case<'_>, entry: &Entry) -> Triage {
+    match &entry.state {
+        JobState::Opened => unknown(case, entry.attempts, entry.release, "the daemon stopped before the answer was recorded"),
+        JobState::Waiting => unsent(case, entry.attempts, entry.release),
+        JobState::Delayed { until } => {
+            let left = Duration::try_from(until.duration_since(case.now)).unwrap_or_default();
+            let over = case.campaign.phase == Phase::Cancelled || is_late(case);
+            if left > SHORT && !over { Triage::Settle(Settle::Delay(left)) } else { unsent(case, entry.attempts, entry.release) }
+        }
+        // Only a redelivery may mean that the dead letter was never published.
+        JobState::Dead(death) if case.redelivered => Triage::Settle(Settle::Dead(death.clone())),
+        JobState::Sent { .. } | JobState::Dead(_) | JobState::Cancelled | JobState::Expired => Triage::Settle(Settle::Ack),
+    }
+}
+
+/// Surely not sent under this release: may it be sent now?
+fn unsent(case: &Case<'_>, attempts: u32, release: u32) -> Triage {
+    if case.campaign.phase == Phase::Cancelled {
+        return Triage::Record { state: JobState::Cancelled, attempts, release, settle: Settle::Ack };
+    }
+    if is_late(case) {
+        return Triage::Record { state: JobState::Expired, attempts, release, settle: Settle::Ack };
+    }
+    if case.suppressed {
+        return dead(case, "suppressed", "the recipient is on the account's suppression list", attempts, release);
+    }
+    if case.job.account.as_ref().is_some_and(|account| *account != case.campaign.account) {
+        return dead(case, "wrong-account", "the job names another account than its campaign", attempts, release);
+    }
+    Triage::Send { attempts, release }
+}
+
+/// Nobody knows whether it was sent.
+fn unknown(case: &Case<'_>, attempts: u32, release: u32, why: &str) -> Triage {
+    let resend = case.campaign.options.on_unknown == OnUnknown::Resend && attempts < MOST_LOST_ATTEMPTS;
+    if resend { unsent(case, attempts, release) } else { dead(case, UNKNOWN_OUTCOME, why, attempts, release) }
+}
+
+fn is_late(case: &Case<'_>) -> bool {
+    case.job.not_after.is_some_and(|limit| limit < case.now)
+}
+
+fn dead(case: &Case<'_>, reason: &str, description: &str, attempts: u32, release: u32) -> Triage {
+    let death = own_death(reason, description, case.now);
+    Triage::Record { state: JobState::Dead(death.clone()), attempts, release, settle: Settle::Dead(death) }
+}
+
+/// A death that no reply of the gateway caused.
+pub(super) fn own_death(reason: &str, description: &str, at: Timestamp) -> Death {
+    Death { at, reason: reason.into(), code: None, meta: None, http_status: None, description: description.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaign::Options;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    struct Setup {
+        job: Job,
+        headers: Headers,
+        campaign: Campaign,
+        entry: Option<Entry>,
+        redelivered: bool,
+        suppressed: bool,
+    }
+
+    fn setup() -> Setup {
+        let body = br#"{"campaign_id":"c","to":"905321234567","message":{"type":"text","text":{"body":"hi"}}}"#;
+        let campaign = Campaign::new("c".parse().unwrap(), "main".parse().unwrap(), Options::default(), NOW, true);
+        Setup {
+            job: Job::parse(body).unwrap(),
+            headers: Headers::default(),
+            campaign,
+            entry: None,
+            redelivered: false,
+            suppressed: false,
+        }
+    }
+
+    impl Setup {
+        fn with(mut self, state: JobState, release: u32) -> Self {
+            self.entry = Some(Entry { state, attempts: 1, release, batches: 1 });
+            self
+        }
+
+        fn triage(&self) -> Triage {
+            triage(&Case {
+                job: &self.job,
+                headers: &self.headers,
+                redelivered: self.redelivered,
+                campaign: &self.campaign,
+                entry: self.entry.as_ref(),
+                suppressed: self.suppressed,
+                now: NOW,
+            })
+        }
+
+        fn reason(&self) -> String {
+            match self.triage() {
+                Triage::Record { settle: Settle::Dead(death), .. } => death.reason,
+                other => panic!("not dead: {other:?}"),
+            }
+        }
+    }
+
+    const SENT: fn() -> JobState = || JobState::Sent { wamid: "w".into() };
+
+    #[test]
+    fn what_is_settled_is_never_sent_again() {
+        for redelivered in [false, true] {
+            for state in [SENT(), JobState::Cancelled, JobState::Expired] {
+                let setup = Setup { redelivered, ..setup().with(state, 0) };
+                assert_eq!(setup.triage(), Triage::Settle(Settle::Ack));
+            }
+        }
+    }
+
+    #[test]
+    fn an_open_attempt_is_unknown_and_parked_or_resent_as_the_campaign_says() {
+        let mut setup = Setup { redelivered: true, ..setup().with(JobState::Opened, 0) };
+        assert_eq!(setup.reason(), UNKNOWN_OUTCOME);
+        setup.campaign.options.on_unknown = OnUnknown::Resend;
+        assert_eq!(setup.triage(), Triage::Send { attempts: 1, release: 0 });
+        setup.entry.as_mut().unwrap().attempts = MOST_LOST_ATTEMPTS;
+        assert_eq!(setup.reason(), UNKNOWN_OUTCOME, "a job that keeps killing the daemon is parked");
+    }
+
+    #[test]
+    fn a_redelivery_without_an_entry_is_sent_only_while_the_ledger_is_whole() {
+        let mut setup = Setup { redelivered: true, ..setup() };
+        assert_eq!(setup.triage(), Triage::Send { attempts: 0, release: 0 });
+        setup.campaign.whole = false;
+        assert_eq!(setup.reason(), UNKNOWN_OUTCOME);
+        setup.redelivered = false;
+        assert_eq!(setup.triage(), Triage::Send { attempts: 0, release: 0 });
+    }
+
+    #[test]
+    fn a_release_is_sent_once_and_older_copies_are_dropped() {
+        let mut setup = setup().with(SENT(), 1);
+        assert_eq!(setup.triage(), Triage::Settle(Settle::Ack), "copy of release 0");
+        setup.headers.release = 1;
+        assert_eq!(setup.triage(), Triage::Settle(Settle::Ack), "release 1 is sent");
+        setup.headers.release = 2;
+        assert_eq!(setup.triage(), Triage::Send { attempts: 1, release: 2 });
+    }
+
+    #[test]
+    fn a_dead_letter_is_published_again_only_after_a_redelivery() {
+        let dead = JobState::Dead(own_death("r", "", NOW));
+        let fresh = setup().with(dead.clone(), 0);
+        assert_eq!(fresh.triage(), Triage::Settle(Settle::Ack));
+        let again = Setup { redelivered: true, ..setup().with(dead, 0) };
+        assert!(matches!(again.triage(), Triage::Settle(Settle::Dead(_))));
+    }
+
+    #[test]
+    fn a_delayed_job_that_came_early_waits_for_the_rest() {
+        let until = NOW.checked_add(jiff::SignedDuration::from_secs(10)).unwrap();
+        assert_eq!(setup().with(JobState::Delayed { until }, 0).triage(), Triage::Settle(Settle::Delay(Duration::from_secs(10))));
+        assert!(matches!(setup().with(JobState::Delayed { until: NOW }, 0).triage(), Triage::Send { .. }));
+    }
+
+    #[test]
+    fn late_suppressed_cancelled_and_misdirected_jobs_are_not_sent() {
+        let mut late = setup();
+        late.job.not_after = Some(Timestamp::from_second(-1).unwrap());
+        assert!(matches!(late.triage(), Triage::Record { state: JobState::Expired, .. }));
+        assert_eq!(Setup { suppressed: true, ..setup() }.reason(), "suppressed");
+        let mut cancelled = setup();
+        cancelled.campaign.cancel(NOW);
+        assert!(matches!(cancelled.triage(), Triage::Record { state: JobState::Cancelled, .. }));
+        let mut misdirected = setup();
+        misdirected.job.account = Some("other".parse().unwrap());
+        assert_eq!(misdirected.reason(), "wrong-account");
+    }
+}
