@@ -69,7 +69,10 @@ pub struct Account {
 
 impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Account").field("limits", &self.limits).field("max_in_flight", &self.max_in_flight).finish_non_exhaustive()
+        f.debug_struct("Account")
+            .field("limits", &self.limits)
+            .field("max_in_flight", &self.max_in_flight)
+            .finish_non_exhaustive()
     }
 }
 

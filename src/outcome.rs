@@ -34,14 +34,6 @@ pub struct Outcome {
     pub alert: Option<Alert>,
 }
 
-impl Outcome {
-    /// The reply's own words, for the log: code and description, recipients masked.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        self.alert.as_ref().map(|alert| alert.summary.clone()).unwrap_or_default()
-    }
-}
-
 /// How a delivery is settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settle {
@@ -132,7 +124,9 @@ pub fn death(reply: &Reply, reason: &str, now: Timestamp) -> Death {
     }
 }
 
-fn cause(reply: &Reply) -> String {
+/// The reply in its own words, for people: code and description, recipients masked.
+#[must_use]
+pub fn cause(reply: &Reply) -> String {
     match reply {
         Reply::Accepted { .. } => "accepted".into(),
         Reply::Refused(refusal) => {

@@ -90,7 +90,15 @@ mod tests {
     use crate::outcome::later;
 
     fn pause(until: Option<Timestamp>, probe: bool) -> Pause {
-        Pause { cause: "c".into(), rule: None, since: Timestamp::UNIX_EPOCH, until, by: "policy".into(), advice: String::new(), probe }
+        Pause {
+            cause: "c".into(),
+            rule: None,
+            since: Timestamp::UNIX_EPOCH,
+            until,
+            by: "policy".into(),
+            advice: String::new(),
+            probe,
+        }
     }
 
     #[test]

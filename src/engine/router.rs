@@ -55,7 +55,7 @@ struct LaneEnd {
 /// The intake's subscription, or when to try again.
 enum Intake {
     Closed { retry_at: Instant },
-    Open(Subscription),
+    Open { _held: Subscription },
 }
 
 impl Router {
@@ -69,7 +69,10 @@ impl Router {
     }
 
     pub(super) fn add_lane(
-        &mut self, name: &AccountName, pause: Option<Pause>, campaigns: Vec<(Campaign, Option<Pause>)>,
+        &mut self,
+        name: &AccountName,
+        pause: Option<Pause>,
+        campaigns: Vec<(Campaign, Option<Pause>)>,
         suppressed: HashSet<Recipient>,
     ) {
         let (commands, received) = mpsc::channel(LANE_COMMANDS);
@@ -118,7 +121,9 @@ impl Router {
 
     /// The main loop: intake, commands, pulse.
     async fn route(
-        &mut self, mut shutdown: std::pin::Pin<&mut impl Future<Output = ()>>, tasks: &mut JoinSet<()>,
+        &mut self,
+        mut shutdown: std::pin::Pin<&mut impl Future<Output = ()>>,
+        tasks: &mut JoinSet<()>,
         stopped: &watch::Receiver<bool>,
     ) {
         let (sink, mut events) = mpsc::channel(usize::from(INTAKE_PREFETCH));
@@ -131,7 +136,7 @@ impl Router {
             let now = self.parts.clock.now();
             if now >= next_beat {
                 next_beat = now + BEAT;
-                self.beat(matches!(intake, Intake::Open(_)));
+                self.beat(matches!(intake, Intake::Open { .. }));
             }
             if matches!(intake, Intake::Closed { retry_at } if retry_at <= now) {
                 intake = self.open_intake(&sink).await;
@@ -161,7 +166,7 @@ impl Router {
 
     async fn open_intake(&self, sink: &mpsc::Sender<Event>) -> Intake {
         match self.parts.broker.subscribe(Source::Intake, INTAKE_PREFETCH, sink.clone()).await {
-            Ok(subscription) => Intake::Open(subscription),
+            Ok(held) => Intake::Open { _held: held },
             Err(error) => {
                 tracing::debug!(%error, "the intake cannot be consumed yet");
                 Intake::Closed { retry_at: self.parts.clock.now() + BROKER_RETRY }
@@ -190,8 +195,11 @@ impl Router {
         if lost.is_empty() {
             return;
         }
-        tracing::error!(campaigns = lost.len(), "campaigns found at the broker that the state directory does not know: \
-            jobs delivered before are treated as unknown");
+        tracing::error!(
+            campaigns = lost.len(),
+            "campaigns found at the broker that the state directory does not know: \
+            jobs delivered before are treated as unknown"
+        );
         self.adopt(lost).await;
     }
 
@@ -248,7 +256,11 @@ impl Router {
     }
 
     async fn to_lane(
-        &mut self, campaign: CampaignId, asked: Option<AccountName>, announcement: Option<Announcement>, delivery: Delivery,
+        &mut self,
+        campaign: CampaignId,
+        asked: Option<AccountName>,
+        announcement: Option<Announcement>,
+        delivery: Delivery,
     ) {
         let known = self.accounts.get(&campaign).cloned();
         let account = known.or(asked).or_else(|| self.default_account()).unwrap_or_else(AccountName::unnamed);

@@ -107,7 +107,11 @@ impl Lane {
     /// comes back when the ledger cannot be read now.
     fn look_at(&mut self, id: &CampaignId, delivery: Delivery) -> Result<Option<Begun>, Delivery> {
         let parsed = Job::parse(&delivery.message.body).map_err(|error| ("malformed", error.to_string())).and_then(|job| {
-            if job.campaign == *id { Ok(job) } else { Err(("wrong-campaign", "campaign_id is not the campaign it was routed to".into())) }
+            if job.campaign == *id {
+                Ok(job)
+            } else {
+                Err(("wrong-campaign", "campaign_id is not the campaign it was routed to".into()))
+            }
         });
         let job_id = parsed.as_ref().map_or_else(|_| JobId::unreadable(&delivery.message.body), |job| job.id.clone());
         let key = (id.clone(), job_id);
@@ -220,8 +224,7 @@ impl Lane {
         let Some(entry) = &begun.entry else { return };
         let id = &begun.key.0;
         let batch = self.batch_of(id, begun.delivery.message.headers.batch.as_deref(), now);
-        let record =
-            Record::new(begun.key.1.clone(), Some(entry), batch, entry.state.clone(), entry.attempts, entry.release);
+        let record = Record::new(begun.key.1.clone(), Some(entry), batch, entry.state.clone(), entry.attempts, entry.release);
         if record.counted_in.is_none() {
             return;
         }

@@ -22,13 +22,37 @@ use crate::store::Change;
 pub(in crate::engine) enum LaneCommand {
     Campaigns(tokio::sync::oneshot::Sender<Vec<CampaignView>>),
     Account(tokio::sync::oneshot::Sender<AccountView>),
-    Pause { target: PauseTarget, cause: String, length: Option<Duration>, answer: Answer<()> },
-    Resume { target: PauseTarget, answer: Answer<Resumed> },
-    Cancel { campaign: CampaignId, answer: Answer<()> },
-    Dead { campaign: CampaignId, selection: DeadSelection, bodies: bool, answer: Answer<Vec<DeadLetter>> },
-    Requeue { campaign: CampaignId, selection: DeadSelection, answer: Answer<u64> },
+    Pause {
+        target: PauseTarget,
+        cause: String,
+        length: Option<Duration>,
+        answer: Answer<()>,
+    },
+    Resume {
+        target: PauseTarget,
+        answer: Answer<Resumed>,
+    },
+    Cancel {
+        campaign: CampaignId,
+        answer: Answer<()>,
+    },
+    Dead {
+        campaign: CampaignId,
+        selection: DeadSelection,
+        bodies: bool,
+        answer: Answer<Vec<DeadLetter>>,
+    },
+    Requeue {
+        campaign: CampaignId,
+        selection: DeadSelection,
+        answer: Answer<u64>,
+    },
     /// Something came by the intake for a campaign of this account, known or new.
-    Arrived { campaign: CampaignId, announcement: Option<Announcement>, delivery: Delivery },
+    Arrived {
+        campaign: CampaignId,
+        announcement: Option<Announcement>,
+        delivery: Delivery,
+    },
 }
 
 /// The pause of an account that does not stand in the configuration.
@@ -39,7 +63,9 @@ pub(super) fn not_configured(name: &AccountName, now: Timestamp) -> Pause {
         since: now,
         until: None,
         by: "daemon".into(),
-        advice: format!("Add [accounts.{name}] to the configuration and restart campaignd; its jobs are untouched and go on then."),
+        advice: format!(
+            "Add [accounts.{name}] to the configuration and restart campaignd; its jobs are untouched and go on then."
+        ),
         probe: false,
     }
 }
@@ -91,7 +117,7 @@ impl Lane {
                     let cause = not_configured(name, self.clock.wall());
                     return reply(answer, Err(CommandError::Conflict(format!("{}. {}", cause.cause, cause.advice))));
                 }
-                self.history.forget_account(name);
+                self.history.forget(&target);
                 let lifted = self.gate.resume(now);
                 self.attention.extend(self.rolls.keys().cloned());
                 self.lifted(lifted, None, &target, now)
@@ -101,7 +127,7 @@ impl Lane {
                 let Some(roll) = self.rolls.get_mut(id) else {
                     return reply(answer, Err(CommandError::NotFound(target)));
                 };
-                self.history.forget_campaign(id);
+                self.history.forget(&target);
                 let lifted = roll.gate.resume(now);
                 self.attention.insert(id.clone());
                 Resumed { still_paused: account_pause, ..self.lifted(lifted, Some(id.clone()), &target, now) }
@@ -110,7 +136,13 @@ impl Lane {
         self.answer_when_durable(answer, Ok(resumed));
     }
 
-    fn lifted(&mut self, pause: Option<Pause>, id: Option<CampaignId>, target: &PauseTarget, now: tokio::time::Instant) -> Resumed {
+    fn lifted(
+        &mut self,
+        pause: Option<Pause>,
+        id: Option<CampaignId>,
+        target: &PauseTarget,
+        now: tokio::time::Instant,
+    ) -> Resumed {
         if let Some(pause) = &pause {
             self.journal.change(Change::Resume(target.clone()), id.clone().map(Step::Noted), now);
             self.resolve(pause, id);

@@ -51,7 +51,10 @@ impl Lane {
         match self.rolls.get(&campaign).map(|roll| roll.campaign.phase) {
             None => reply(answer, Err(CommandError::NotFound(PauseTarget::Campaign(campaign)))),
             Some(Phase::Cancelled) => {
-                reply(answer, Err(CommandError::Conflict(format!("campaign {campaign} is cancelled; nothing of it is sent any more"))));
+                reply(
+                    answer,
+                    Err(CommandError::Conflict(format!("campaign {campaign} is cancelled; nothing of it is sent any more"))),
+                );
             }
             Some(_) => self.browse(campaign.clone(), Purpose::Requeue { campaign, selection, answer }),
         }
@@ -69,7 +72,9 @@ impl Lane {
                 let views = letters.letters.iter().map(|letter| show::dead_letter(&letters.campaign, letter, bodies));
                 reply(answer, Ok(views.filter(|view| selection.takes(view)).take(most).collect()));
             }
-            (Purpose::Requeue { campaign, selection, answer }, Ok(letters)) => self.release(&campaign, &selection, letters, answer),
+            (Purpose::Requeue { campaign, selection, answer }, Ok(letters)) => {
+                self.release(&campaign, &selection, letters, answer)
+            }
             (Purpose::List { answer, .. }, Err(error)) => reply(answer, Err(CommandError::Unavailable(error.to_string()))),
             (Purpose::Requeue { answer, .. }, Err(error)) => reply(answer, Err(CommandError::Unavailable(error.to_string()))),
         }

@@ -8,7 +8,7 @@ use crate::alert::{Alert, Status};
 use crate::campaign::{JobState, Pause, PauseTarget, Record};
 use crate::gateway::{Answer, Reply, Request};
 use crate::job::CampaignId;
-use crate::outcome::{Outcome, Settle, outcome};
+use crate::outcome::{Outcome, Settle, cause, outcome};
 use crate::policy::{Scope, Severity, Subject, decide};
 use crate::store::{Change, StoreError};
 
@@ -116,7 +116,7 @@ impl Lane {
             tracing::debug!(campaign = %key.0, job = %key.1, account = %self.account, attempt = subject.attempts, to = %subject.to, "accepted");
         } else {
             tracing::info!(campaign = %key.0, job = %key.1, account = %self.account, attempt = subject.attempts, to = %subject.to,
-                rule = %decision.rule, action = ?decision.job, "not accepted: {}", outcome.describe());
+                rule = %decision.rule, action = ?decision.job, "not accepted: {}", cause(&answer.reply));
         }
         self.put_in_force(&subject, &outcome, begun, now);
         self.conclude(key, outcome.state, outcome.attempts, outcome.settle, now);
