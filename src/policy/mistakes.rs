@@ -44,7 +44,11 @@ impl Mistakes {
 }
 
 fn place(source: &str, found: Found) -> Mistake {
-    let before = source.get(..found.at).unwrap_or(source);
+    let mut at = found.at.min(source.len());
+    while !source.is_char_boundary(at) {
+        at -= 1;
+    }
+    let before = source.get(..at).unwrap_or_default();
     let start_of_line = before.rfind('\n').map_or(0, |end| end + 1);
     Mistake {
         line: before.matches('\n').count() + 1,

@@ -54,13 +54,12 @@ fn syntax(message: &str, span: Option<Range<usize>>) -> Found {
 
 fn document_rules(reader: &mut Reader, document: &DeTable<'_>) -> Vec<Rule> {
     reader.only(document, "a rules file", &["rule"]);
-    let Some(list) = document.get("rule") else {
+    let items = document.get("rule").map_or(&[][..], |list| reader.array(list, "[[rule]] tables"));
+    if items.is_empty() && reader.is_clean() {
         reader.wrong(0, "there is no rule; write [[rule]] and below it name, what it matches, and job");
-        return Vec::new();
-    };
-    let items = reader.array(list, "[[rule]] tables");
+    }
     if items.len() > MAX_RULES {
-        reader.wrong(list.span().start, format!("more than {MAX_RULES} rules"));
+        reader.wrong(0, format!("more than {MAX_RULES} rules; one with lists can stand for many"));
     }
     let mut read = Vec::new();
     let mut names = HashSet::new();
