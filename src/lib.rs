@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod dice;
+mod disk;
 pub mod engine;
 pub mod gateway;
 pub mod job;

@@ -68,14 +68,19 @@ impl Counts {
 
     /// Takes one ledger record in.
     pub fn apply(&mut self, record: &Record) {
-        if let Some(place) = record.was.and_then(|tag| self.place(tag)) {
+        self.shift(record.was, record.now.state.tag(), record.counted_in);
+    }
+
+    /// Takes in what a ledger record says, without the record: one job went from `was` to `now`, counted in a batch or not.
+    pub fn shift(&mut self, was: Option<StateTag>, now: StateTag, counted_in: Option<u8>) {
+        if let Some(place) = was.and_then(|tag| self.place(tag)) {
             *place = place.saturating_sub(1);
         }
-        if let Some(place) = self.place(record.now.state.tag()) {
+        if let Some(place) = self.place(now) {
             *place += 1;
         }
-        if let Some(index) = record.counted_in {
-            if record.was.is_some() {
+        if let Some(index) = counted_in {
+            if was.is_some() {
                 self.duplicates += 1;
             }
             let index = usize::from(index);
@@ -124,6 +129,17 @@ impl Counts {
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         !self.batches.is_empty() && self.batches.iter().all(|batch| batch.announced.is_some())
+    }
+
+    /// These announcements with what `replayed`, a sum over the ledger's records from nothing, counted.
+    #[must_use]
+    pub fn with_replayed(&self, replayed: &Self) -> Self {
+        let mut batches = self.batches.clone();
+        batches.resize_with(batches.len().max(replayed.batches.len()), Batch::default);
+        for (index, batch) in batches.iter_mut().enumerate() {
+            batch.seen = replayed.batches.get(index).map_or(0, |found| found.seen);
+        }
+        Self { batches, ..replayed.clone() }
     }
 
     /// The counts with nothing but the announcements: what a replay of the ledger starts from.

@@ -1,0 +1,115 @@
+//! An open sled database: every answer of sled's turned into a [`Fault`], and flushes that reach the disk itself.
+
+use std::fs::File;
+use std::io;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+use super::Fault;
+
+/// Writing stops while the file system has less room than this: sled must never meet a full disk itself, since a failed write can
+/// leave its flush waiting for ever.
+const ROOM_BYTES: u64 = 8 << 20;
+
+/// An open database. Dropping it writes what is left.
+pub(crate) struct Database {
+    db: sled::Db,
+    file: File,
+    dir: PathBuf,
+    room_bytes: u64,
+}
+
+impl Database {
+    pub(super) fn new(db: sled::Db, dir: &Path) -> io::Result<Self> {
+        let file = File::open(dir.join("db"))?;
+        Ok(Self { db, file, dir: dir.to_owned(), room_bytes: ROOM_BYTES })
+    }
+
+    /// Refuses writes as if the disk were full when less than `bytes` are free.
+    #[cfg(test)]
+    pub(crate) const fn want_room(&mut self, bytes: u64) {
+        self.room_bytes = bytes;
+    }
+
+    /// Whether the disk has room to go on. Nothing has been touched when it has not.
+    pub(crate) fn check_room(&self) -> Result<(), Fault> {
+        let free = rustix::fs::statvfs(&self.dir).map_err(|e| Fault::Io(format!("{}: {e}", self.dir.display())))?;
+        let free_bytes = free.f_bavail.saturating_mul(free.f_frsize);
+        if free_bytes < self.room_bytes {
+            return Err(Fault::Full(format!(
+                "{}: {} MiB free, {} needed",
+                self.dir.display(),
+                free_bytes >> 20,
+                self.room_bytes >> 20
+            )));
+        }
+        Ok(())
+    }
+
+    /// Applies a batch: all of it or nothing will be there after a crash. Not on disk before [`Database::flush`].
+    pub(crate) fn apply(&self, batch: sled::Batch) -> Result<(), Fault> {
+        self.db.apply_batch(batch).map_err(|e| self.fault(e))
+    }
+
+    /// Everything applied before is on disk when this returns.
+    pub(crate) fn flush(&self) -> Result<(), Fault> {
+        self.db.flush().map_err(|e| self.fault(e))?;
+        // sled's flush on Linux is sync_file_range(2), which leaves the drive's cache and the file's size out
+        self.file.sync_data().map_err(|e| self.io_fault(&e))
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, Fault> {
+        self.db.get(key).map_err(|e| self.fault(e))
+    }
+
+    /// Keys from `from` up to, not including, `to`; from the end when reversed.
+    pub(crate) fn range(
+        &self,
+        from: &[u8],
+        to: &[u8],
+    ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, sled::IVec), Fault>> + '_ {
+        let bounds = (Bound::Included(from), Bound::Excluded(to));
+        self.db.range::<&[u8], _>(bounds).map(|item| item.map_err(|e| self.fault(e)))
+    }
+
+    /// Keys that start with `prefix`.
+    pub(crate) fn prefixed(
+        &self,
+        prefix: &[u8],
+    ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, sled::IVec), Fault>> + '_ {
+        self.db.scan_prefix(prefix).map(|item| item.map_err(|e| self.fault(e)))
+    }
+
+    fn fault(&self, error: sled::Error) -> Fault {
+        match error {
+            sled::Error::Io(e) => self.io_fault(&e),
+            sled::Error::Corruption { .. } => Fault::Damaged(format!("{}: a checksum does not match", self.dir.display())),
+            other => Fault::Damaged(format!("{}: {other}", self.dir.display())),
+        }
+    }
+
+    fn io_fault(&self, error: &io::Error) -> Fault {
+        let text = format!("{}: {error}", self.dir.display());
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if full { Fault::Full(text) } else { Fault::Io(text) }
+    }
+}
+
+/// `prefix`, then `name`, then a zero byte (which no name holds), then a number that sorts as it counts.
+pub(crate) fn key_between(prefix: u8, name: &str, number: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(name.len() + 10);
+    key.push(prefix);
+    key.extend_from_slice(name.as_bytes());
+    key.push(0);
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// The first key after all those that start with `prefix` and a name and a zero byte.
+pub(crate) fn prefix_end(prefix: u8, name: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(name.len() + 2);
+    key.push(prefix);
+    key.extend_from_slice(name.as_bytes());
+    key.push(1);
+    key
+}

@@ -1,0 +1,234 @@
+//! The writing side, on the group commit's thread: changes to one batch, one flush, then the memory of them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::index::Fingerprint;
+use super::ledger::StoredJob;
+use super::open::{Found, read_all};
+use super::{Shared, campaign, dropped, ledger, pause, suppression};
+use crate::campaign::Record;
+use crate::disk::{Fault, OpenFault, Written, open_database};
+use crate::job::CampaignId;
+use crate::store::Change;
+
+/// A ledger value is closed once it is this long. sled keeps up to 17 values together and puts anything above 128 KiB into a file
+/// of its own, which it does not sync.
+const VALUE_BYTES: usize = 4096;
+
+/// Keys removed at a time when a ledger is dropped.
+const DROP_KEYS: usize = 256;
+
+/// Failed commits that turned out to be on disk after all, remembered in case they are repeated.
+const REMEMBERED: usize = 4096;
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    dir: PathBuf,
+    drops: VecDeque<(CampaignId, u32)>,
+    doubt: Option<Doubt>,
+    /// Reported as failed, but on disk: to be answered, not written again.
+    there: Vec<Vec<Change>>,
+}
+
+/// A failed batch: it is on disk as a whole or not at all, and only opening the database again tells.
+struct Doubt {
+    commits: Vec<Vec<Change>>,
+    /// A key nobody wrote before; none when writing the batch again does no harm.
+    proof: Option<Vec<u8>>,
+}
+
+/// A batch being put together, and what to remember once it is on disk.
+#[derive(Default)]
+struct Draft {
+    batch: sled::Batch,
+    ledgers: BTreeMap<CampaignId, LedgerDraft>,
+}
+
+struct LedgerDraft {
+    value: Vec<u8>,
+    number: u32,
+    first: u32,
+    touched: Vec<(Fingerprint, u32)>,
+    dropped_below: Option<u32>,
+}
+
+impl Writer {
+    pub(super) const fn new(shared: Arc<Shared>, dir: PathBuf, drops: VecDeque<(CampaignId, u32)>) -> Self {
+        Self { shared, dir, drops, doubt: None, there: Vec::new() }
+    }
+
+    pub(super) fn write(&mut self, group: &[Vec<Change>]) -> Written {
+        let result = if group.is_empty() { Ok(()) } else { self.write_group(group) };
+        if result.is_ok() && !self.drops.is_empty() {
+            // trouble here shows again with the next write
+            let _ = self.drop_some();
+        }
+        let again = (!self.drops.is_empty()).then_some(if result.is_ok() { Duration::ZERO } else { Duration::from_secs(1) });
+        Written { result, again }
+    }
+
+    fn write_group(&mut self, group: &[Vec<Change>]) -> Result<(), Fault> {
+        self.reopen_after_error()?;
+        let (there, new): (Vec<_>, Vec<_>) = group.iter().partition(|commit| self.there.contains(commit));
+        if !new.is_empty() {
+            self.commit(&new)?;
+        }
+        self.there.retain(|commit| !there.contains(&commit));
+        Ok(())
+    }
+
+    fn commit(&mut self, commits: &[&Vec<Change>]) -> Result<(), Fault> {
+        let mut draft = Draft::default();
+        for change in commits.iter().copied().flatten() {
+            self.draft(&mut draft, change)?;
+        }
+        for (id, ledger) in &mut draft.ledgers {
+            ledger.close(id, &mut draft.batch)?;
+        }
+        let proof = draft.ledgers.iter().find(|(_, l)| l.number > l.first).map(|(id, l)| ledger::key(id, l.first));
+        self.put(draft.batch).inspect_err(|_| {
+            self.doubt = Some(Doubt { commits: commits.iter().copied().cloned().collect(), proof });
+        })?;
+        self.remember(commits, draft.ledgers);
+        Ok(())
+    }
+
+    fn put(&self, batch: sled::Batch) -> Result<(), Fault> {
+        let result = {
+            let database = super::read(&self.shared.database);
+            let database = database.as_ref().ok_or_else(|| Fault::Io("the database is closed".into()))?;
+            // a full disk that is seen in time leaves the database as it is
+            database.check_room()?;
+            database.apply(batch).and_then(|()| database.flush())
+        };
+        if result.is_err() {
+            // sled answers every call with its first error from now on, so it has to be closed and opened again
+            *self.shared.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        result
+    }
+
+    fn draft(&self, draft: &mut Draft, change: &Change) -> Result<(), Fault> {
+        let json = |e: serde_json::Error| Fault::Io(format!("a record cannot be written as JSON: {e}"));
+        match change {
+            Change::Campaign(record) => draft.batch.insert(campaign::key(&record.id), campaign::encode(record).map_err(json)?),
+            Change::Pause(target, pause) => draft.batch.insert(pause::key(target), pause::encode(pause).map_err(json)?),
+            Change::Resume(target) => draft.batch.remove(pause::key(target)),
+            Change::Suppress(account, recipient) => draft.batch.insert(suppression::key(account, *recipient), &[] as &[u8]),
+            Change::Ledger(id, records) => {
+                let Draft { batch, ledgers } = draft;
+                let ledger =
+                    ledgers.entry(id.clone()).or_insert_with(|| LedgerDraft::new(super::read(&self.shared.memory).next(id)));
+                for record in records {
+                    ledger.add(id, record, batch)?;
+                }
+            }
+            Change::DropLedger(id) => {
+                let Draft { batch, ledgers } = draft;
+                let ledger =
+                    ledgers.entry(id.clone()).or_insert_with(|| LedgerDraft::new(super::read(&self.shared.memory).next(id)));
+                ledger.close(id, batch)?;
+                ledger.touched.clear();
+                ledger.dropped_below = Some(ledger.number);
+                batch.insert(dropped::key(id), dropped::encode(ledger.number));
+            }
+        }
+        Ok(())
+    }
+
+    /// Only now, with everything on disk, may readers know.
+    fn remember(&mut self, commits: &[&Vec<Change>], drafts: BTreeMap<CampaignId, LedgerDraft>) {
+        let mut memory = self.shared.memory.write().unwrap_or_else(PoisonError::into_inner);
+        for change in commits.iter().copied().flatten() {
+            match change {
+                Change::Ledger(id, records) => records.iter().for_each(|record| memory.ledger(id).counts.apply(record)),
+                Change::DropLedger(id) => memory.ledger(id).clear(),
+                _ => {}
+            }
+        }
+        for (id, draft) in drafts {
+            let ledger = memory.ledger(&id);
+            ledger.next = draft.number;
+            for (fingerprint, number) in draft.touched {
+                ledger.point(fingerprint, number);
+            }
+            if let Some(below) = draft.dropped_below {
+                self.drops.retain(|(other, _)| *other != id);
+                self.drops.push_back((id, below));
+            }
+        }
+    }
+
+    fn reopen_after_error(&mut self) -> Result<(), Fault> {
+        if super::read(&self.shared.database).is_some() {
+            return Ok(());
+        }
+        let opening = open_database(&self.dir, read_all).map_err(|fault| match fault {
+            OpenFault::Busy(text) | OpenFault::Io(text) => Fault::Io(text),
+            OpenFault::Damaged(text) => Fault::Damaged(format!("{text}; restart campaignd to begin with an empty ledger")),
+            OpenFault::Newer(found) => Fault::Damaged(format!("format {found} appeared while it was in use")),
+        })?;
+        if let Some(Doubt { commits, proof }) = self.doubt.take()
+            && let Some(key) = proof
+            && opening.database.get(&key)?.is_some()
+        {
+            self.there.extend(commits);
+            let excess = self.there.len().saturating_sub(REMEMBERED);
+            self.there.drain(..excess);
+        }
+        let Found { memory, drops } = opening.read;
+        self.drops = drops;
+        *self.shared.memory.write().unwrap_or_else(PoisonError::into_inner) = memory;
+        *self.shared.database.write().unwrap_or_else(PoisonError::into_inner) = Some(opening.database);
+        Ok(())
+    }
+
+    /// Removes a bounded part of what is to be dropped, so that nobody's commit waits long.
+    fn drop_some(&mut self) -> Result<(), Fault> {
+        let Some((id, below)) = self.drops.front() else { return Ok(()) };
+        let mut batch = sled::Batch::default();
+        let mut keys = 0;
+        {
+            let database = super::read(&self.shared.database);
+            let Some(database) = database.as_ref() else { return Ok(()) };
+            for item in database.range(&ledger::key(id, 0), &ledger::key(id, *below)).take(DROP_KEYS) {
+                batch.remove(item?.0);
+                keys += 1;
+            }
+        }
+        let done = keys < DROP_KEYS;
+        if done {
+            batch.remove(dropped::key(id));
+        }
+        self.put(batch)?;
+        if done {
+            self.drops.pop_front();
+        }
+        Ok(())
+    }
+}
+
+impl LedgerDraft {
+    fn new(number: u32) -> Self {
+        Self { value: vec![ledger::LAYOUT], number, first: number, touched: Vec::new(), dropped_below: None }
+    }
+
+    fn add(&mut self, id: &CampaignId, record: &Record, batch: &mut sled::Batch) -> Result<(), Fault> {
+        ledger::encode(record, &mut self.value);
+        self.touched.push((Fingerprint::of(StoredJob::of(&record.job)), self.number));
+        if self.value.len() >= VALUE_BYTES { self.close(id, batch) } else { Ok(()) }
+    }
+
+    fn close(&mut self, id: &CampaignId, batch: &mut sled::Batch) -> Result<(), Fault> {
+        if self.value.len() > 1 {
+            let value = std::mem::replace(&mut self.value, vec![ledger::LAYOUT]);
+            batch.insert(ledger::key(id, self.number), value);
+            self.number =
+                self.number.checked_add(1).ok_or_else(|| Fault::Io(format!("campaign {id} has used up its ledger's numbers")))?;
+        }
+        Ok(())
+    }
+}
