@@ -19,5 +19,6 @@ pub mod logging;
 pub mod outcome;
 pub mod pacer;
 pub mod policy;
+pub mod recipients;
 pub mod store;
 pub mod units;
