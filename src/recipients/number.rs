@@ -12,8 +12,9 @@ use regex::{Regex, RegexBuilder};
 use crate::job::Recipient;
 
 /// Kinds of number that a person, or a business as a person, may have on a phone.
-const LIKELY: [Type; 5] = [Type::Mobile, Type::FixedLine, Type::Voip, Type::PersonalNumber, Type::Uan];
-const OTHER: [Type; 5] = [Type::TollFree, Type::PremiumRate, Type::SharedCost, Type::Pager, Type::Voicemail];
+const LIKELY: [Type; 4] = [Type::Mobile, Type::FixedLine, Type::Voip, Type::PersonalNumber];
+/// Other numbers that exist and might have WhatsApp, such as a company's toll-free number.
+const OTHER: [Type; 2] = [Type::TollFree, Type::SharedCost];
 
 /// Forms WhatsApp itself uses that the numbering plan no longer has: Mexican mobiles with a 1 after the country code.
 const WHATSAPP_FORMS: [(u16, &str, usize); 1] = [(52, "1", 11)];
@@ -94,8 +95,8 @@ fn regions_of(code: u16) -> Vec<Region> {
 
 fn region(meta: &'static Metadata) -> Region {
     let descriptors = meta.descriptors();
-    let of = |kinds: [Type; 5]| kinds.into_iter().filter_map(|kind| descriptors.get(kind)).collect::<Vec<&Descriptor>>();
-    let (likely, other) = (of(LIKELY), of(OTHER));
+    let of = |kinds: &[Type]| kinds.iter().filter_map(|kind| descriptors.get(*kind)).collect::<Vec<&Descriptor>>();
+    let (likely, other) = (of(&LIKELY), of(&OTHER));
     let mut ranges: Vec<(u32, Regex)> = Vec::new();
     let mut seen: Vec<(&str, u32)> = Vec::new();
     for descriptor in &likely {

@@ -288,7 +288,7 @@ mod tests {
     fn mistakes_name_line_and_column() {
         for (text, says) in [
             ("{\n  \"type\": \"text\",\n", "message.json:2:17: EOF"),
-            ("{\"type\":\"text\",\n \"text\":{\"body\":\"a {{ name\"}}", "message.json:2:19: this `{{` is not closed"),
+            ("{\"type\":\"text\",\n \"text\":{\"body\":\"a {{ name\"}}", "message.json:2:20: this `{{` is not closed"),
             ("{\"type\":\"text\",\"text\":{\"body\":\"{{}}\"}}", "write a column's name"),
             ("{\"type\":\"text\",\"text\":{\"body\":\"x\", \"{{a}}\":1}}", "placeholders stand in values"),
             ("{\"type\":\"text\"}", "lacks the object"),
@@ -299,7 +299,7 @@ mod tests {
             assert!(error.contains(says), "{error}");
         }
         let unknown = template(HELLO).unwrap().unknown(1, &["to".into(), "name".into()]).to_string();
-        assert_eq!(unknown, "message.json:1:45: the recipients file has no column `city`; it has: to, name");
+        assert_eq!(unknown, "message.json:1:47: the recipients file has no column `city`; it has: to, name");
     }
 
     #[test]
