@@ -6,6 +6,7 @@ mod country;
 mod decide;
 mod describe;
 mod history;
+mod load;
 mod mistakes;
 mod read;
 mod rules;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use decide::{ACCEPTED, NO_RULE, decide};
 pub use history::History;
+pub use load::LoadError;
 pub use mistakes::{Mistake, Mistakes};
 pub use rules::{BUILTIN_TEXT, Delay, JobPlan, Per, RETRY_AFTER_DEFAULT, Repeated, Rule, Rules, Threshold};
 pub use when::{CodePattern, ReplyKind, When};

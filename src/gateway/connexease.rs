@@ -19,6 +19,8 @@ use reqwest::{Client, Method, Url};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
+pub(crate) use description::meta_code;
+
 use super::{Answer, Gateway, Reply, Request, Trouble, TroubleKind, Windows};
 
 /// The gateway's host, as its newer documentation names it.

@@ -6,7 +6,7 @@ use crate::gateway::MAX_DESCRIPTION_CHARS;
 const PHONE_DIGITS: usize = 7;
 
 /// Meta's number, from `(#131026) Message undeliverable`.
-pub(super) fn meta_code(description: &str) -> Option<u32> {
+pub(crate) fn meta_code(description: &str) -> Option<u32> {
     description.split("(#").skip(1).find_map(|rest| {
         let (digits, _) = rest.split_once(')')?;
         let number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());

@@ -35,6 +35,8 @@ const fn timed(scope: Scope, seconds: u64, probe: bool) -> Option<PauseOrder> {
 /// Pause the account for a minute, then one job at a time until one succeeds.
 const BREAKER: Option<PauseOrder> = timed(Scope::Account, 60, true);
 
+type DelayOf = fn(JobAction) -> Option<Duration>;
+
 /// One row: these replies, each by itself, mean this.
 struct Row {
     replies: Vec<Reply>,
@@ -106,7 +108,7 @@ impl Row {
             let listed = Duration::from_secs(listed);
             assert!(listed.mul_f64(0.8) <= got && got <= listed, "{reply:?}: {got:?} for {listed:?}");
         };
-        let (schedule, wrap): (&[u64], fn(JobAction) -> Option<Duration>) = match self.job {
+        let (schedule, wrap): (&[u64], DelayOf) = match self.job {
             Hold => return assert_eq!(self.job_at(reply, 1), JobAction::Hold, "{reply:?}"),
             Dead => return assert_eq!(self.job_at(reply, 1), JobAction::DeadLetter, "{reply:?}"),
             Suppress => return assert_eq!(self.job_at(reply, 1), JobAction::Suppress, "{reply:?}"),
