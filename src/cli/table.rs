@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 
-use comfy_table::{CellAlignment, ContentArrangement, LineStyle, TableStyle};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, TableStyle};
 use serde::Serialize;
 
 use super::{Exit, Failure};
@@ -28,6 +28,14 @@ impl Table {
             if let Some(column) = self.0.column_mut(index) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
+        }
+        self
+    }
+
+    /// Never breaks the first column's names, however narrow the terminal.
+    pub(crate) fn whole_names(mut self) -> Self {
+        if let Some(column) = self.0.column_mut(0) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
         }
         self
     }

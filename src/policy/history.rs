@@ -127,3 +127,56 @@ fn is_within(time: Timestamp, now: Timestamp, within: Duration) -> bool {
     let age = now.duration_since(time);
     age >= SignedDuration::ZERO && age.unsigned_abs() < within
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::MessageKind;
+
+    fn subject(number: u32) -> Subject {
+        Subject {
+            account: "main".parse().unwrap(),
+            campaign: format!("c{number}").parse().unwrap(),
+            to: "905321234567".parse().unwrap(),
+            message: MessageKind::Template,
+            mmlite: false,
+            attempts: 1,
+        }
+    }
+
+    fn repeated(threshold: Threshold) -> Repeated {
+        Repeated { threshold, per: Per::Campaign, job: None, pause: None, slow_down: None, alert: None }
+    }
+
+    #[test]
+    fn it_stays_bounded_and_forgets_what_was_untouched_for_longest() {
+        let (mut history, rule, twice) = (History::default(), Arc::from("r"), repeated(Threshold::InARow(2)));
+        let now = Timestamp::UNIX_EPOCH;
+        for number in 0..20_000 {
+            history.has_repeated(&rule, &twice, &subject(number), now);
+            if number % 1000 == 0 {
+                assert!(number == 0 || history.has_repeated(&rule, &twice, &subject(0), now), "touched often, so kept");
+            }
+        }
+        assert_eq!(history.tallies.len(), MAX_TARGETS);
+        assert!(!history.has_repeated(&rule, &twice, &subject(1), now), "long forgotten");
+    }
+
+    #[test]
+    fn times_kept_are_no_more_than_the_threshold_needs() {
+        let (mut history, rule) = (History::default(), Arc::from("r"));
+        let ten = repeated(Threshold::Within { count: 10, within: Duration::from_secs(60) });
+        for _ in 0..10_000 {
+            history.has_repeated(&rule, &ten, &subject(0), Timestamp::UNIX_EPOCH);
+        }
+        assert!(history.tallies.values().all(|tally| tally.counts.iter().all(|count| count.times.len() <= 10)));
+    }
+
+    #[test]
+    fn successes_leave_nothing_behind() {
+        let (mut history, rule, twice) = (History::default(), Arc::from("r"), repeated(Threshold::InARow(2)));
+        history.has_repeated(&rule, &twice, &subject(0), Timestamp::UNIX_EPOCH);
+        history.succeeded(&subject(0));
+        assert!(history.tallies.is_empty());
+    }
+}

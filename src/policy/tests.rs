@@ -5,11 +5,15 @@ mod mistakes;
 mod repeated;
 mod table;
 
+use std::sync::LazyLock;
+
 use rand::SeedableRng;
 
 use super::*;
 use crate::dice::Dice;
 use crate::gateway::{Refusal, Reply, Trouble, TroubleKind};
+
+static BUILTIN: LazyLock<Rules> = LazyLock::new(Rules::builtin);
 
 /// A rules set, its history and its dice.
 struct World {
@@ -26,7 +30,7 @@ impl World {
     }
 
     fn builtin() -> Self {
-        Self::new(Rules::builtin())
+        Self::new(BUILTIN.clone())
     }
 
     fn parse(text: &str) -> Self {

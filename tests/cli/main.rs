@@ -1,1 +1,3 @@
 //! The binary as a user runs it: transcripts, exit codes, files, signals.
+
+mod policy;

@@ -2,6 +2,8 @@
 
 mod reply;
 
+use std::time::Duration;
+
 use rand::SeedableRng;
 use serde_json::{Value, json};
 
@@ -14,7 +16,7 @@ use crate::dice::Dice;
 use crate::gateway::Reply;
 use crate::job::MessageKind;
 use crate::policy::{ACCEPTED, Decision, History, JobAction, NO_RULE, PauseOrder, Rule, Rules, Subject, decide};
-use crate::units::show_duration;
+use crate::units::{parse_duration, show_duration};
 
 /// Arguments of `campaignd policy explain`.
 #[derive(Debug, clap::Args)]
@@ -23,6 +25,9 @@ pub(super) struct Args {
     source: Source,
     #[command(flatten)]
     reply: ReplyArgs,
+    /// How long the gateway asks to wait, for example 60s
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    retry_after: Option<Duration>,
     /// The campaign sends by Marketing Messages Lite
     #[arg(long)]
     mmlite: bool,
@@ -50,7 +55,7 @@ fn word<T: for<'de> serde::Deserialize<'de>>(text: &str) -> Result<T, String> {
 }
 
 pub(super) fn run(args: Args, globals: &Globals) -> Result<Exit, Failure> {
-    let (reply, described) = args.reply.build();
+    let (reply, described) = args.reply.build(args.retry_after);
     let subject = subject(&args)?;
     let rules = Rules::load(args.source.file(globals)?.as_deref())?;
     let decision = judge(&rules, &subject, &reply, args.repeated);
@@ -79,14 +84,17 @@ fn subject(args: &Args) -> Result<Subject, Failure> {
 fn judge(rules: &Rules, subject: &Subject, reply: &Reply, times: u32) -> Decision {
     let (mut history, mut dice) = (History::default(), Dice::seed_from_u64(0));
     let mut once = || decide(rules, &mut history, subject, reply, jiff::Timestamp::UNIX_EPOCH, &mut dice);
-    (1..times).for_each(|_| drop(once()));
+    for _ in 1..times {
+        let _ = once();
+    }
     once()
 }
 
 fn sentences(decision: &Decision, rule: Option<&Rule>, described: &str, args: &Args) -> String {
     let mut lines = vec![format!("Reply:  {described}"), headline(decision, rule), String::new()];
     lines.push(job_sentence(decision.job, args.on_unknown));
-    if matches!(decision.job, JobAction::Retry(_) | JobAction::DeadLetter | JobAction::Unknown { .. }) {
+    let is_parked = matches!(decision.job, JobAction::Unknown { .. }) && args.on_unknown == Some(OnUnknown::Park);
+    if !is_parked {
         lines.extend(rule.and_then(|rule| schedule(rule, args.attempts)));
     }
     lines.extend(decision.pause.map(pause_sentence));
@@ -96,7 +104,7 @@ fn sentences(decision: &Decision, rule: Option<&Rule>, described: &str, args: &A
     lines.extend(decision.slow_down.map(|slow_down| format!("The account is slowed down {slow_down}.")));
     lines.push(decision.alert.map_or_else(|| "Nobody is alerted.".into(), |alert| format!("A {alert} alert is raised.")));
     if let Some(repeated) = rule.and_then(|rule| rule.repeated.as_ref()) {
-        lines.push(format!("When it repeats, {repeated}."));
+        lines.push(format!("It changes {repeated}."));
     }
     let advice = rule.map_or(&*decision.advice, |rule| &*rule.advice);
     if !advice.is_empty() {
@@ -143,7 +151,7 @@ fn pause_sentence(pause: PauseOrder) -> String {
 }
 
 fn as_json(decision: &Decision, rule: Option<&Rule>, on_unknown: Option<OnUnknown>) -> Value {
-    let seconds = |length: std::time::Duration| length.as_secs_f64();
+    let seconds = |length: Duration| length.as_secs_f64();
     let (action, delay) = match decision.job {
         JobAction::Sent => ("sent", None),
         JobAction::Retry(delay) => ("retry", Some(delay)),

@@ -40,7 +40,7 @@ pub(super) fn run(args: Args, globals: &Globals) -> Result<Exit, Failure> {
 }
 
 fn table(rules: &Rules) -> Table {
-    let mut table = Table::new(["rule", "matches", "job", "campaign / account", "alert"]);
+    let mut table = Table::new(["rule", "matches", "job", "campaign / account", "alert"]).whole_names();
     for rule in rules.iter() {
         table.row([
             rule.name.to_string(),

@@ -7,7 +7,7 @@ use crate::policy::rules::{Delay, JobPlan, Repeated, Threshold};
 use crate::policy::{PauseOrder, SlowDown};
 
 /// More often than that within a time would be a long list of times to keep.
-const MAX_COUNT: u32 = 10_000;
+const MAX_COUNT: u32 = 1000;
 const MAX_DELAYS: usize = 50;
 
 const JOB_FORMS: &str = "write \"hold\", \"dead-letter\", \"suppress\", { retry = [\"30s\", \"5m\"] }, { wait = \"retry-after\" } \

@@ -95,7 +95,7 @@ proptest! {
         which in 0..3,
     ) {
         let rules = match which {
-            0 => Rules::builtin(),
+            0 => BUILTIN.clone(),
             1 => Rules::default(),
             _ => Rules::parse(RECKLESS, "t.toml").unwrap(),
         };

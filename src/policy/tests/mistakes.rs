@@ -82,7 +82,7 @@ code = []
     p.toml:33:1: a rule needs name; write name = "what-it-is-about"
     p.toml:34:17: a schedule has 1 to 50 delays, here are 0
     p.toml:35:12: repeated changes nothing; add job, pause, slow-down or alert
-    p.toml:35:25: 0 is not between 1 and 10000
+    p.toml:35:25: 0 is not between 1 and 1000
     p.toml:36:8: an empty list matches nothing; leave the key out to match all
     "#);
 }

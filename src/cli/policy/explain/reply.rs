@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::word;
 use crate::gateway::connexease::meta_code;
 use crate::gateway::{Refusal, Reply, Trouble, TroubleKind};
-use crate::units::{parse_duration, show_duration};
+use crate::units::show_duration;
 
 /// The reply in question.
 #[derive(Debug, clap::Args)]
@@ -25,39 +25,36 @@ pub(super) struct ReplyArgs {
     /// The request got no proper answer: dns, connect, tls, unavailable (surely not sent), timeout, reset, body (may have been sent)
     #[arg(long, value_name = "KIND", conflicts_with = "accepted", value_parser = word::<TroubleKind>)]
     trouble: Option<TroubleKind>,
-    /// How long the gateway asks to wait, for example 60s
-    #[arg(long, value_name = "TIME", conflicts_with = "accepted", value_parser = parse_duration)]
-    retry_after: Option<Duration>,
     /// The message was accepted
     #[arg(long)]
     accepted: bool,
 }
 
 impl ReplyArgs {
-    /// The reply, and it in words.
-    pub(super) fn build(&self) -> (Reply, String) {
+    /// The reply, and it in words. `retry_after` is what the gateway asks for with it.
+    pub(super) fn build(&self, retry_after: Option<Duration>) -> (Reply, String) {
         if self.accepted {
             return (Reply::Accepted { wamid: "wamid.EXAMPLE".into() }, "accepted".into());
         }
         match self.trouble {
-            Some(kind) => self.trouble(kind),
-            None => self.refusal(),
+            Some(kind) => self.trouble(kind, retry_after),
+            None => self.refusal(retry_after),
         }
     }
 
-    fn trouble(&self, kind: TroubleKind) -> (Reply, String) {
+    fn trouble(&self, kind: TroubleKind, retry_after: Option<Duration>) -> (Reply, String) {
         use TroubleKind::{Body, Connect, Dns, Reset, Timeout, Tls, Unavailable};
         let detail = self.description.clone().unwrap_or_default();
-        let trouble = Trouble { kind, http_status: self.http, detail, retry_after: self.retry_after };
+        let trouble = Trouble { kind, http_status: self.http, detail, retry_after };
         let (reply, meaning) = match kind {
             Dns | Connect | Tls | Unavailable => (Reply::Unreachable(trouble), "unreachable: surely not sent"),
             Timeout | Reset | Body => (Reply::Unknown(trouble), "unknown: it may have been sent"),
         };
         let status = self.http.map_or_else(String::new, |status| format!(", HTTP {status}"));
-        (reply, format!("{meaning} ({}{status}{})", format!("{kind:?}").to_lowercase(), self.asks()))
+        (reply, format!("{meaning} ({}{status}{})", format!("{kind:?}").to_lowercase(), asks(retry_after)))
     }
 
-    fn refusal(&self) -> (Reply, String) {
+    fn refusal(&self, retry_after: Option<Duration>) -> (Reply, String) {
         let description = self.description.clone().unwrap_or_default();
         let meta = self.meta.or_else(|| meta_code(&description));
         let code = self.code.clone().or_else(|| meta.map(|_| "GW_001".into()));
@@ -67,14 +64,14 @@ impl ReplyArgs {
             code.as_deref().unwrap_or("no code"),
             meta.map_or_else(String::new, |meta| format!(", Meta {meta}")),
             if self.http.is_none() { " assumed" } else { "" },
-            self.asks(),
+            asks(retry_after),
         );
-        (Reply::Refused(Refusal { code, meta, http_status, description, retry_after: self.retry_after }), described)
+        (Reply::Refused(Refusal { code, meta, http_status, description, retry_after }), described)
     }
+}
 
-    fn asks(&self) -> String {
-        self.retry_after.map_or_else(String::new, |length| format!(", asks to wait {}", show_duration(length)))
-    }
+fn asks(retry_after: Option<Duration>) -> String {
+    retry_after.map_or_else(String::new, |length| format!(", asks to wait {}", show_duration(length)))
 }
 
 /// The status each code comes with, as the gateway's error-code page has it; 400 for a code that is not there.
