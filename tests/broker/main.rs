@@ -1,1 +1,6 @@
 //! The broker contract, run unchanged against the embedded broker and a real RabbitMQ.
+
+mod contract;
+mod rabbitmq;
+#[path = "../support/rabbitmq.rs"]
+mod support;
