@@ -17,10 +17,11 @@ use async_trait::async_trait;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, Url};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 pub(crate) use description::meta_code;
 
+use self::body::Broken;
 use super::{Answer, Gateway, Reply, Request, Trouble, TroubleKind, Windows};
 
 /// The gateway's host, as its newer documentation names it.
@@ -142,35 +143,40 @@ impl Connexease {
         };
         let mut post = reqwest::Request::new(Method::POST, url.clone());
         *post.body_mut() = Some(request.body.into());
-        match self.client.execute(post).await {
-            Ok(response) => self.read(response).await,
-            Err(error) => Answer { reply: trouble::reply(&error), windows: Windows::default() },
+        let deadline = Instant::now() + self.request_timeout;
+        match timeout_at(deadline, self.client.execute(post)).await {
+            Ok(Ok(response)) => self.read(response, deadline).await,
+            Ok(Err(error)) => trouble::reply(&error).into(),
+            Err(_) => Reply::Unknown(self.too_late()).into(),
         }
     }
 
-    async fn read(&self, mut response: reqwest::Response) -> Answer {
+    /// Status and headers are there: they count even if the body never ends.
+    async fn read(&self, mut response: reqwest::Response, deadline: Instant) -> Answer {
         let status = response.status().as_u16();
         let windows = headers::windows(response.headers());
         let hint = headers::retry_after(response.headers());
-        let body = body::read(&mut response, self.max_answer_bytes).await;
+        let body = timeout_at(deadline, body::read(&mut response, self.max_answer_bytes)).await.unwrap_or(Err(Broken::Late));
         Answer { reply: classify::reply(status, hint, body.as_deref().map_err(|broken| *broken)), windows }
+    }
+
+    fn too_late(&self) -> Trouble {
+        let detail = format!("no answer within {} ms", self.request_timeout.as_millis());
+        Trouble { kind: TroubleKind::Timeout, http_status: None, detail, retry_after: None }
     }
 }
 
 #[async_trait]
 impl Gateway for Connexease {
     async fn send(&self, request: Request) -> Answer {
-        match timeout(self.request_timeout, self.exchange(request)).await {
-            Ok(answer) => answer,
-            Err(_) => Answer { reply: Reply::Unknown(self.too_late()), windows: Windows::default() },
-        }
+        self.exchange(request).await
     }
 }
 
-impl Connexease {
-    fn too_late(&self) -> Trouble {
-        let detail = format!("no complete answer within {} ms", self.request_timeout.as_millis());
-        Trouble { kind: TroubleKind::Timeout, http_status: None, detail, retry_after: None }
+impl From<Reply> for Answer {
+    /// An answer that says nothing of the windows.
+    fn from(reply: Reply) -> Self {
+        Self { reply, windows: Windows::default() }
     }
 }
 

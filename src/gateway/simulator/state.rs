@@ -250,3 +250,163 @@ fn lost(how: Special, outcome: &'static str, ending: Ending, to: u64, wamid: u64
     };
     End { verdict, outcome, ending }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::simulator::{Key, KeyState};
+    use crate::pacer::Limits;
+
+    const TO: u64 = 905_321_234_567;
+    const KEY: Authorization<'_> = Authorization::Bearer("k");
+
+    fn options(second: u32, balance: i64) -> Options {
+        let limits = Limits { second: Some(second), minute: Some(4_800) };
+        Options { keys: vec![Key { limits, balance, ..Key::new("k") }], ..Options::default() }
+    }
+
+    fn post(authorization: Authorization<'_>, to: u64) -> Post<'_> {
+        Post { authorization, sandbox: false, to: Some(to), objection: None }
+    }
+
+    /// The outcome's name of one more request, and its place in the second window.
+    fn judge(state: &mut State, now: u64, post: &Post<'_>) -> (String, Option<u32>) {
+        let before = state.books.outcomes.clone();
+        let verdict = state.judge(now, post);
+        let outcome = state.books.outcomes.iter().find(|(name, count)| before.get(*name) != Some(count)).unwrap().0;
+        let remaining = match verdict {
+            Verdict::Answer { counts, .. } => counts.second.map(|count| count.remaining),
+            _ => None,
+        };
+        ((*outcome).to_owned(), remaining)
+    }
+
+    fn outcome(state: &mut State, post: &Post<'_>) -> String {
+        judge(state, 0, post).0
+    }
+
+    #[test]
+    fn key_then_rate_then_balance_then_account_then_meta() {
+        let mut state = State::new(&options(2, 0), 0);
+        let mut bad = post(Authorization::Bearer("other"), TO);
+        bad.objection = Some(Objection { number: 100, words: String::new() });
+        assert_eq!(judge(&mut state, 0, &bad), ("AUTH_001".to_owned(), None));
+        // A rejected key used no quota; a refusal for want of money does.
+        let good = post(KEY, TO);
+        assert_eq!(judge(&mut state, 0, &good), ("BILL_001".to_owned(), Some(1)));
+        assert_eq!(judge(&mut state, 0, &good), ("BILL_001".to_owned(), Some(0)));
+        assert_eq!(judge(&mut state, 0, &good), ("RATE_001".to_owned(), Some(0)));
+        state.accounts.get_mut("k").unwrap().balance = 1;
+        state.accounts.get_mut("k").unwrap().state = KeyState::Failing(Code::Waba001);
+        bad.authorization = KEY;
+        assert_eq!(judge(&mut state, 2_000_000, &bad), ("WABA_001".to_owned(), Some(1)));
+        state.accounts.get_mut("k").unwrap().state = KeyState::Active;
+        assert_eq!(judge(&mut state, 2_000_000, &bad), ("GW_001".to_owned(), Some(0)));
+        assert_eq!(state.books.meta.get(&100), Some(&1));
+        assert_eq!(state.books.accepted, 0);
+        assert_eq!(state.accounts["k"].balance, 1);
+    }
+
+    #[test]
+    fn the_header_codes() {
+        let mut state = State::new(&options(80, 1), 0);
+        assert_eq!(outcome(&mut state, &post(Authorization::Missing, TO)), "AUTH_002");
+        assert_eq!(outcome(&mut state, &post(Authorization::NotBearer, TO)), "AUTH_003");
+        state.accounts.get_mut("k").unwrap().state = KeyState::Failing(Code::Auth001);
+        assert_eq!(outcome(&mut state, &post(KEY, TO)), "AUTH_001");
+    }
+
+    #[test]
+    fn the_balance_runs_out_exactly() {
+        let options = Options { price: 3, ..options(80, 7) };
+        let mut state = State::new(&options, 0);
+        // 7, 4, 1 and then -2: the gateway asks only whether it is above zero.
+        let outcomes: Vec<String> = (0..5).map(|n| outcome(&mut state, &post(KEY, TO + n))).collect();
+        assert_eq!(outcomes, ["accepted", "accepted", "accepted", "BILL_001", "BILL_001"]);
+        assert_eq!(state.accounts["k"].balance, -2);
+        assert_eq!(state.books.accepted, 3);
+    }
+
+    #[test]
+    fn a_sandbox_request_costs_nothing_and_never_meets_meta_but_needs_a_balance() {
+        let mut state = State::new(&options(80, 1), 0);
+        let sandbox = |to| Post { sandbox: true, ..post(KEY, to) };
+        assert_eq!(outcome(&mut state, &sandbox(TO)), "sandboxed");
+        assert_eq!(outcome(&mut state, &sandbox(Fault::Meta(131_026).recipient(1))), "sandboxed");
+        assert_eq!((state.accounts["k"].balance, state.books.accepted, state.books.times(TO)), (1, 0, 0));
+        state.accounts.get_mut("k").unwrap().balance = 0;
+        assert_eq!(outcome(&mut state, &sandbox(TO)), "BILL_001");
+    }
+
+    #[test]
+    fn every_magic_number_meets_its_fault_and_the_books_know_who_got_it() {
+        for fault in Fault::named().chain([Fault::Meta(131_026), Fault::Meta(2_494_100)]) {
+            let mut state = State::new(&options(80, 100), 0);
+            let to = fault.recipient(1);
+            for _ in 0..3 {
+                assert_eq!(outcome(&mut state, &post(KEY, to)), fault.name(), "{fault}");
+            }
+            assert_eq!(state.books.times(to), if fault.is_sent() { 3 } else { 0 }, "{fault}");
+            assert_eq!(state.accounts["k"].balance, if fault.is_sent() { 97 } else { 100 }, "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_fault_that_passes_strikes_so_often_and_no_more() {
+        for fault in Fault::named().chain([Fault::Meta(131_026)]).filter(|fault| !fault.is_sent()) {
+            let mut state = State::new(&options(80, 100), 0);
+            let to = fault.recipient_times(2, 1);
+            let outcomes: Vec<String> = (0..4).map(|_| outcome(&mut state, &post(KEY, to))).collect();
+            assert_eq!(outcomes, [fault.name(), fault.name(), "accepted", "accepted"], "{fault}");
+        }
+    }
+
+    #[test]
+    fn where_a_fault_strikes_decides_whether_quota_is_used() {
+        let mut state = State::new(&options(80, 100), 0);
+        let mut remaining = |fault: Fault| judge(&mut state, 0, &post(KEY, fault.recipient(1))).1;
+        assert_eq!(remaining(Fault::Code(Code::Auth001)), None);
+        assert_eq!(remaining(Fault::Special(Special::HtmlBefore)), None);
+        assert_eq!(remaining(Fault::Code(Code::Rate001)), Some(79));
+        assert_eq!(remaining(Fault::Code(Code::Bill001)), Some(78));
+        assert_eq!(remaining(Fault::Meta(131_026)), Some(77));
+    }
+
+    #[test]
+    fn faults_by_rate_come_to_their_share_and_depend_on_the_seed_alone() {
+        let run = |seed, reversed: bool| {
+            let faults = vec![(Fault::Meta(131_026), 10.0), (Fault::Special(Special::Html), 5.0)];
+            let mut state = State::new(&Options { faults, seed, ..options(80, 1_000_000) }, 0);
+            let mut numbers: Vec<u64> = (0..4_000).collect();
+            if reversed {
+                numbers.reverse();
+            }
+            let mut struck = Vec::new();
+            for n in numbers {
+                // A request every second: the rate is not what is tested.
+                let now = state.books.requests * 1_000_000;
+                struck.push((n, judge(&mut state, now, &post(KEY, TO + n)).0));
+            }
+            struck.sort();
+            struck
+        };
+        let share = |run: &[(u64, String)], name: &str| run.iter().filter(|(_, outcome)| outcome == name).count();
+        let first = run(1, false);
+        assert_eq!(first, run(1, true));
+        assert_ne!(first, run(2, false));
+        assert!((340..=460).contains(&share(&first, "GW_001")), "{}", share(&first, "GW_001"));
+        assert!((150..=250).contains(&share(&first, "html")), "{}", share(&first, "html"));
+    }
+
+    #[test]
+    fn a_reset_forgets_requests_and_tries_but_not_money() {
+        let mut state = State::new(&options(1, 5), 0);
+        let to = Fault::Meta(1).recipient_times(1, 1);
+        assert_eq!(outcome(&mut state, &post(KEY, to)), "GW_001");
+        assert_eq!(judge(&mut state, 2_000_000, &post(KEY, to)).0, "accepted");
+        state.reset();
+        assert_eq!(state.books.requests, 0);
+        assert_eq!(judge(&mut state, 2_000_001, &post(KEY, to)).0, "GW_001");
+        assert_eq!(state.accounts["k"].balance, 4);
+    }
+}
