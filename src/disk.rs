@@ -8,11 +8,13 @@ pub(crate) mod fields;
 mod group;
 mod lock;
 mod open;
+mod slot;
 
 pub(crate) use database::{Database, key_between, prefix_end};
 pub(crate) use group::{Group, Written};
 pub(crate) use lock::Lock;
 pub(crate) use open::{move_aside, open_database, prepare_dir};
+pub(crate) use slot::{Flush, Slot};
 
 /// Why a write or a read on disk did not work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -29,7 +29,7 @@ use super::{Change, Contents, Store, StoreError};
 use crate::campaign::Entry;
 use crate::clock::Clock;
 pub use crate::disk::OpenError;
-use crate::disk::{Database, Fault, Group, Lock, prefix_end};
+use crate::disk::{Database, Fault, Group, Lock, Slot, prefix_end};
 use crate::job::{CampaignId, JobId};
 use ledger::StoredJob;
 use memory::Memory;
@@ -55,8 +55,7 @@ pub struct Opened {
 
 /// What readers and the writer share.
 struct Shared {
-    /// None after an error, until the writer has opened it again.
-    database: RwLock<Option<Database>>,
+    database: Slot,
     memory: RwLock<Memory>,
 }
 
@@ -80,19 +79,15 @@ impl Store for SledStore {
     fn find(&self, campaign: &CampaignId, job: &JobId) -> Result<Option<Entry>, StoreError> {
         let stored = StoredJob::of(job);
         let Some(number) = read(&self.shared.memory).last_value_of(campaign, stored) else { return Ok(None) };
-        let database = read(&self.shared.database);
-        let database = database.as_ref().ok_or_else(closed)?;
-        let value = database.get(&ledger::key(campaign, number))?;
-        if let Some(entry) = value.map_or(Ok(None), |value| last_of(&value, stored))? {
-            return Ok(Some(entry));
-        }
-        search(database, campaign, stored)
+        self.shared.database.read(|database| {
+            let value = database.get(&ledger::key(campaign, number))?;
+            let last = value.map_or(Ok(None), |value| last_of(&value, stored))?;
+            last.map_or_else(|| search(database, campaign, stored), |entry| Ok(Some(entry)))
+        })
     }
 
     fn load(&self) -> Result<Contents, StoreError> {
-        let database = read(&self.shared.database);
-        let database = database.as_ref().ok_or_else(closed)?;
-        Ok(open::contents(database, &read(&self.shared.memory))?)
+        self.shared.database.read(|database| Ok(open::contents(database, &read(&self.shared.memory))?))
     }
 }
 
@@ -118,10 +113,6 @@ fn search(database: &Database, campaign: &CampaignId, job: StoredJob<'_>) -> Res
         }
     }
     Ok(None)
-}
-
-fn closed() -> StoreError {
-    StoreError::Io("the database was closed after an error and is opened again with the next write".into())
 }
 
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {

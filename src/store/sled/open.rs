@@ -8,7 +8,9 @@ use super::memory::{Ledger, Memory};
 use super::writer::Writer;
 use super::{Opened, Shared, SledStore, campaign, dropped, ledger, meta, pause, suppression};
 use crate::clock::Clock;
-use crate::disk::{Database, Fault, Group, Lock, OpenError, OpenFault, Opening, move_aside, open_database, prepare_dir, shown};
+use crate::disk::{
+    Database, Fault, Group, Lock, OpenError, OpenFault, Opening, Slot, move_aside, open_database, prepare_dir, shown,
+};
 use crate::job::CampaignId;
 use crate::store::Contents;
 
@@ -41,7 +43,7 @@ pub(super) fn open(state_dir: &Path, clock: &Clock) -> Result<Opened, OpenError>
         OpenFault::Newer(found) => OpenError::Newer { dir: shown(&dir), found, supported: meta::FORMAT },
         OpenFault::Busy(reason) | OpenFault::Io(reason) | OpenFault::Damaged(reason) => OpenError::io(&dir, reason),
     })?;
-    let shared = Arc::new(Shared { database: RwLock::new(Some(database)), memory: RwLock::new(memory) });
+    let shared = Arc::new(Shared { database: Slot::new(database), memory: RwLock::new(memory) });
     let mut writer = Writer::new(Arc::clone(&shared), dir.clone(), drops);
     let writer = Group::start("ledger", move |group| writer.write(&group)).map_err(|e| OpenError::io(&dir, e))?;
     let fresh = fresh && moved_aside.is_none();

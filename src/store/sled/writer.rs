@@ -10,7 +10,7 @@ use super::ledger::StoredJob;
 use super::open::{Found, read_all};
 use super::{Shared, campaign, dropped, ledger, pause, suppression};
 use crate::campaign::Record;
-use crate::disk::{Fault, OpenFault, Written, open_database};
+use crate::disk::{Fault, Flush, OpenFault, Written, open_database};
 use crate::job::CampaignId;
 use crate::store::Change;
 
@@ -89,26 +89,11 @@ impl Writer {
             ledger.close(id, &mut draft.batch)?;
         }
         let proof = draft.ledgers.iter().find(|(_, l)| l.number > l.first).map(|(id, l)| ledger::key(id, l.first));
-        self.put(draft.batch).inspect_err(|_| {
+        self.shared.database.write(draft.batch, Flush::Now).inspect_err(|_| {
             self.doubt = Some(Doubt { commits: commits.iter().copied().cloned().collect(), proof });
         })?;
         self.remember(commits, draft.ledgers);
         Ok(())
-    }
-
-    fn put(&self, batch: sled::Batch) -> Result<(), Fault> {
-        let result = {
-            let database = super::read(&self.shared.database);
-            let database = database.as_ref().ok_or_else(|| Fault::Io("the database is closed".into()))?;
-            // a full disk that is seen in time leaves the database as it is
-            database.check_room()?;
-            database.apply(batch).and_then(|()| database.flush())
-        };
-        if result.is_err() {
-            // sled answers every call with its first error from now on, so it has to be closed and opened again
-            *self.shared.database.write().unwrap_or_else(PoisonError::into_inner) = None;
-        }
-        result
     }
 
     fn draft(&self, draft: &mut Draft, change: &Change) -> Result<(), Fault> {
@@ -163,7 +148,7 @@ impl Writer {
     }
 
     fn reopen_after_error(&mut self) -> Result<(), Fault> {
-        if super::read(&self.shared.database).is_some() {
+        if self.shared.database.is_open() {
             return Ok(());
         }
         let opening = open_database(&self.dir, read_all).map_err(|fault| match fault {
@@ -182,7 +167,7 @@ impl Writer {
         let Found { memory, drops } = opening.read;
         self.drops = drops;
         *self.shared.memory.write().unwrap_or_else(PoisonError::into_inner) = memory;
-        *self.shared.database.write().unwrap_or_else(PoisonError::into_inner) = Some(opening.database);
+        self.shared.database.refill(opening.database);
         Ok(())
     }
 
@@ -191,19 +176,18 @@ impl Writer {
         let Some((id, below)) = self.drops.front() else { return Ok(()) };
         let mut batch = sled::Batch::default();
         let mut keys = 0;
-        {
-            let database = super::read(&self.shared.database);
-            let Some(database) = database.as_ref() else { return Ok(()) };
+        self.shared.database.read(|database| {
             for item in database.range(&ledger::key(id, 0), &ledger::key(id, *below)).take(DROP_KEYS) {
                 batch.remove(item?.0);
                 keys += 1;
             }
-        }
+            Ok::<_, Fault>(())
+        })?;
         let done = keys < DROP_KEYS;
         if done {
             batch.remove(dropped::key(id));
         }
-        self.put(batch)?;
+        self.shared.database.write(batch, Flush::Now)?;
         if done {
             self.drops.pop_front();
         }
