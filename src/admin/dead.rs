@@ -1,0 +1,118 @@
+//! Dead letters of a campaign: list, group, release.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+
+use super::Desk;
+use super::campaigns::{Body, Id, json_or_default};
+use super::refusal::Refusal;
+use super::wire::{DeadGroup, DeadQuery, Requeued};
+use crate::engine::{DeadLetter, DeadSelection};
+
+/// Dead letters shown when no limit is asked for.
+const DEFAULT_LIMIT: u64 = 1000;
+
+type Asked = Result<Query<DeadQuery>, QueryRejection>;
+
+pub(super) async fn list(State(desk): State<Desk>, id: Id, asked: Asked) -> Result<Json<Vec<DeadLetter>>, Refusal> {
+    let Query(query) = asked?;
+    let mut selection = selection(&query)?;
+    selection.limit.get_or_insert(DEFAULT_LIMIT);
+    Ok(Json(desk.engine.dead(id?.0, selection, query.bodies).await?))
+}
+
+pub(super) async fn groups(State(desk): State<Desk>, id: Id, asked: Asked) -> Result<Json<Vec<DeadGroup>>, Refusal> {
+    let letters = desk.engine.dead(id?.0, selection(&asked?.0)?, false).await?;
+    Ok(Json(grouped(letters)))
+}
+
+pub(super) async fn requeue(State(desk): State<Desk>, id: Id, body: Body) -> Result<Json<Requeued>, Refusal> {
+    let selection: DeadSelection = json_or_default(body)?;
+    let requeued = desk.engine.requeue(id?.0, selection).await?;
+    Ok(Json(Requeued { requeued }))
+}
+
+fn selection(query: &DeadQuery) -> Result<DeadSelection, Refusal> {
+    let named = query.jobs.iter().flat_map(|jobs| jobs.split(',')).map(str::trim).filter(|id| !id.is_empty());
+    let jobs = named.map(str::parse).collect::<Result<_, _>>();
+    Ok(DeadSelection {
+        jobs: jobs.map_err(|error| Refusal::bad(error, "separate job ids by commas"))?,
+        reason: query.reason.clone(),
+        code: query.code.clone(),
+        meta: query.meta,
+        limit: query.limit,
+    })
+}
+
+/// By reason and codes, the most frequent first.
+pub(crate) fn grouped(letters: Vec<DeadLetter>) -> Vec<DeadGroup> {
+    let mut groups: BTreeMap<(String, Option<String>, Option<u32>), DeadGroup> = BTreeMap::new();
+    for DeadLetter { death, .. } in letters {
+        let key = (death.reason.clone(), death.code.clone(), death.meta);
+        let group = groups.entry(key).or_insert_with(|| DeadGroup {
+            reason: death.reason,
+            code: death.code,
+            meta: death.meta,
+            count: 0,
+            first: death.at,
+            last: death.at,
+            description: String::new(),
+        });
+        group.count += 1;
+        group.first = group.first.min(death.at);
+        if death.at >= group.last {
+            group.last = death.at;
+            group.description = death.description;
+        }
+    }
+    let mut groups: Vec<DeadGroup> = groups.into_values().collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.count));
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Death;
+
+    fn letter(reason: &str, meta: Option<u32>, at: i64) -> DeadLetter {
+        let at = jiff::Timestamp::from_second(at).unwrap();
+        let description = format!("at {at}");
+        DeadLetter {
+            campaign: "c".parse().unwrap(),
+            job: None,
+            to: None,
+            death: Death { at, reason: reason.into(), code: None, meta, http_status: None, description },
+            attempts: 1,
+            release: 0,
+            first_seen: None,
+            body: None,
+        }
+    }
+
+    #[test]
+    fn groups_count_and_keep_the_last_words() {
+        let groups =
+            grouped(vec![letter("a", None, 3), letter("b", Some(1), 5), letter("b", Some(1), 9), letter("b", Some(2), 1)]);
+        let seen: Vec<_> = groups.iter().map(|g| (g.reason.as_str(), g.meta, g.count)).collect();
+        assert_eq!(seen, [("b", Some(1), 2), ("a", None, 1), ("b", Some(2), 1)]);
+        assert_eq!((groups[0].first.as_second(), groups[0].last.as_second()), (5, 9));
+        assert!(groups[0].description.ends_with("09Z"));
+    }
+
+    #[test]
+    fn a_query_says_the_same_as_its_selection() {
+        let selection = DeadSelection {
+            jobs: vec!["a".parse().unwrap(), "b:c".parse().unwrap()],
+            reason: Some("r".into()),
+            code: None,
+            meta: Some(7),
+            limit: Some(3),
+        };
+        assert_eq!(super::selection(&DeadQuery::new(&selection, true)).unwrap(), selection);
+        assert_eq!(super::selection(&DeadQuery::new(&DeadSelection::default(), false)).unwrap(), DeadSelection::default());
+    }
+}
