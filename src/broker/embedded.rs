@@ -156,9 +156,11 @@ impl Broker for Embedded {
     async fn publish(&self, to: Target<'_>, message: &Message) -> Result<(), BrokerError> {
         let mut headers = message.headers.clone();
         let (Target::Jobs(campaign) | Target::Wait(campaign, _) | Target::Dead(campaign) | Target::Announce(campaign)) = to;
-        headers.routed_to = Some(campaign.to_string());
-        if matches!(to, Target::Announce(_)) {
+        if let Target::Announce(_) = to {
             headers.kind.get_or_insert_with(|| ANNOUNCEMENT.into());
+            headers.routed_to = None;
+        } else {
+            headers.routed_to = Some(campaign.to_string());
         }
         let stored = message::encode(&headers, &message.body).map_err(|e| BrokerError::Refused(e.to_string()))?;
         // a waiting job is stored with its delay and campaign in front

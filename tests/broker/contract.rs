@@ -282,7 +282,9 @@ pub(crate) async fn everything_survives_a_reopening(home: Home) {
     let got = inbox.take(10).await;
     broker.ack(&tags(&got[..5])).await.unwrap();
     drop(inbox);
-    let broker = (home.reopen)(broker).await;
+    let Home { broker: other, reopen, _keep } = home;
+    drop(other);
+    let broker = reopen(broker).await;
     assert!(broker.prepare(&spring).await.unwrap().existed);
     let mut inbox = Inbox::open(&*broker, source, 20).await;
     assert_eq!(inbox.ids(15).await, numbered(5..20));

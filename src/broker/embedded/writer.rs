@@ -44,7 +44,7 @@ pub(super) enum Op {
     Declare(CampaignId, oneshot::Sender<bool>),
     /// The campaign's queue goes, if it is empty; answers whether it did.
     Remove(CampaignId, oneshot::Sender<bool>),
-    /// A note about a campaign.
+    /// A note about a campaign; an empty one takes it away.
     Note(CampaignId, Vec<u8>),
 }
 
@@ -105,6 +105,7 @@ impl Writer {
         self.reopen_after_error()?;
         let mut draft = Draft { next_due_ms: self.next_due_ms, ..Draft::default() };
         let mut answers = Vec::new();
+        let only_settled = ops.is_empty() && !due;
         for (name, at) in &self.settled {
             draft.settle(&self.records, name, *at);
         }
@@ -117,7 +118,8 @@ impl Writer {
         for (name, record) in &draft.records {
             draft.batch.insert(queue::key(name), queue::encode(record));
         }
-        self.shared.slot.write(draft.batch, Flush::Now)?;
+        // what is lost of settlements comes again, and the ledger knows it
+        self.shared.slot.write(draft.batch, if only_settled { Flush::Later } else { Flush::Now })?;
         let mut taken_off: BTreeMap<QueueName, u64> = BTreeMap::new();
         self.settled.drain(..).for_each(|(name, _)| *taken_off.entry(name).or_default() += 1);
         self.next_due_ms = draft.next_due_ms;
@@ -154,6 +156,7 @@ impl Writer {
                 record.declared &= !empty;
                 return Ok(Some((answer, empty)));
             }
+            Op::Note(campaign, note) if note.is_empty() => draft.batch.remove(note::key(&campaign)),
             Op::Note(campaign, note) => draft.batch.insert(note::key(&campaign), note),
             Op::Settle(name, taken) => taken.into_iter().for_each(|at| draft.settle(&self.records, &name, at)),
         }
