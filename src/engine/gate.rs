@@ -1,5 +1,7 @@
 //! What holds a campaign or an account: a pause that merges, ends by time or by a person, and may end in a probation.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,6 +18,7 @@ pub(super) struct Gate {
     probing: bool,
     /// When a person last resumed: replies to older requests no longer pause, they tell of what was mended since.
     resumed_at: Option<Instant>,
+    closed: Arc<AtomicBool>,
 }
 
 impl Gate {
@@ -30,6 +33,11 @@ impl Gate {
 
     pub(super) const fn pause(&self) -> Option<&Pause> {
         self.pause.as_ref()
+    }
+
+    /// Tells a request that is about to leave whether it still may.
+    pub(super) fn closed(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.closed)
     }
 
     pub(super) const fn is_open(&self) -> bool {
@@ -48,6 +56,7 @@ impl Gate {
         };
         self.over_at = merged.until.map(|until| now + Duration::try_from(until.duration_since(wall)).unwrap_or_default());
         self.pause = Some(merged.clone());
+        self.closed.store(true, Ordering::Relaxed);
         merged
     }
 
@@ -61,6 +70,7 @@ impl Gate {
         self.over_at.filter(|over| *over <= now)?;
         self.over_at = None;
         let pause = self.pause.take()?;
+        self.closed.store(false, Ordering::Relaxed);
         self.probing = pause.probe;
         Some(pause)
     }
@@ -70,6 +80,7 @@ impl Gate {
         self.over_at = None;
         self.probing = false;
         self.resumed_at = Some(now);
+        self.closed.store(false, Ordering::Relaxed);
         self.pause.take()
     }
 

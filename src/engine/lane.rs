@@ -136,7 +136,7 @@ pub(super) struct Lane {
     active: HashMap<Key, Active>,
     sending: usize,
     journal: Journal<Step>,
-    sends: FuturesUnordered<BoxFuture<'static, (Key, Answer)>>,
+    sends: FuturesUnordered<BoxFuture<'static, (Key, Option<Answer>)>>,
     chores: FuturesUnordered<BoxFuture<'static, Chore>>,
     sink: mpsc::Sender<Event>,
     events: mpsc::Receiver<Event>,
@@ -260,7 +260,7 @@ impl Lane {
     }
 
     /// More than one answer may be there already: they are decided in order, and together they share a commit.
-    fn on_answers(&mut self, key: Key, answer: Answer) {
+    fn on_answers(&mut self, key: Key, answer: Option<Answer>) {
         self.on_answer(key, answer);
         for _ in 0..EVENTS_AT_ONCE {
             let Some(Some((key, answer))) = self.sends.next().now_or_never() else { break };

@@ -61,6 +61,9 @@ impl Lane {
         if roll.note == Note::Outdated {
             self.write_note(id);
         }
+        if self.rolls.get(id).is_some_and(|roll| roll.has_idle_jobs(account_open)) {
+            self.queue_turn(id);
+        }
         if self.rolls.get(id).is_some_and(|roll| roll.can_be_removed(now)) {
             self.remove_queue(id);
         }

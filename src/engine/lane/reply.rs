@@ -1,5 +1,7 @@
 //! From durable attempt to request, and from answer to outcome. A pause is in force the moment its answer has been read.
 
+use std::sync::atomic::Ordering;
+
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
@@ -69,10 +71,19 @@ impl Lane {
         let Some(active) = self.active.get_mut(&key) else { return };
         active.taken = now;
         let Some(job) = &active.job else { return };
-        let options = self.rolls.get(&key.0).map(|roll| roll.campaign.options).unwrap_or_default();
+        let Some(roll) = self.rolls.get(&key.0) else { return };
+        let options = roll.campaign.options;
         let request = Request { body: job.request_body(), sandbox: options.sandbox, mmlite: options.mmlite };
         tracing::debug!(campaign = %key.0, job = %key.1, account = %self.account, attempt = active.attempts, to = %job.to, "sending");
-        self.sends.push(async move { (key, gateway.send(request).await) }.boxed());
+        let closed = [self.gate.closed(), roll.gate.closed()];
+        let send = async move {
+            // Pushed is not begun: an answer read in between may have paused it.
+            if closed.iter().any(|closed| closed.load(Ordering::Relaxed)) {
+                return (key, None);
+            }
+            (key, Some(gateway.send(request).await))
+        };
+        self.sends.push(send.boxed());
     }
 
     /// An opened attempt that was never sent is taken back.
@@ -90,8 +101,10 @@ impl Lane {
         }
     }
 
-    pub(super) fn on_answer(&mut self, key: Key, answer: Answer) {
+    /// An answer, or none when a pause came first and nothing was sent.
+    pub(super) fn on_answer(&mut self, key: Key, answer: Option<Answer>) {
         let now = self.clock.now();
+        let Some(answer) = answer else { return self.unsend(key, now) };
         self.landed(&key.0);
         let Some(active) = self.active.get(&key) else { return };
         let (Some(job), Some(roll)) = (&active.job, self.rolls.get_mut(&key.0)) else { return };

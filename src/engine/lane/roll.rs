@@ -113,6 +113,12 @@ impl Roll {
         over && idle && now.saturating_duration_since(self.last_delivery) >= QUIET
     }
 
+    /// It holds jobs that may be begun but stands in no turn: they were left over from before a pause.
+    pub(super) fn has_idle_jobs(&self, account_open: bool) -> bool {
+        let some = !self.ready.is_empty() || self.head.is_some();
+        some && !self.queued && self.may_begin(account_open)
+    }
+
     pub(super) fn subscription(&self) -> Option<SubscriptionId> {
         match &self.link {
             Link::Open(subscription) | Link::Closing(subscription) => Some(subscription.id()),
