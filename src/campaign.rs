@@ -25,6 +25,9 @@ pub struct Campaign {
     /// How it sends.
     #[serde(default)]
     pub options: Options,
+    /// A producer has said how it sends; until then the options are the defaults.
+    #[serde(default)]
+    pub announced: bool,
     /// Where it is in its life; a pause is kept apart from this.
     pub phase: Phase,
     /// How many jobs there are, and what became of them.
@@ -112,6 +115,7 @@ impl Campaign {
             id,
             account,
             options,
+            announced: false,
             phase: Phase::Running,
             counts: Counts::default(),
             created,

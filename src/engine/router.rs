@@ -164,7 +164,7 @@ impl Router {
         }
     }
 
-    async fn open_intake(&self, sink: &mpsc::Sender<Event>) -> Intake {
+    async fn open_intake(&mut self, sink: &mpsc::Sender<Event>) -> Intake {
         match self.parts.broker.subscribe(Source::Intake, INTAKE_PREFETCH, sink.clone()).await {
             Ok(held) => Intake::Open { _held: held },
             Err(error) => {
@@ -280,7 +280,7 @@ impl Router {
     }
 
     /// What belongs to no campaign goes to the unsorted dead letters, with the reason.
-    async fn bury(&self, delivery: Delivery, reason: &str) {
+    async fn bury(&mut self, delivery: Delivery, reason: &str) {
         tracing::warn!(reason, "a message that is neither job nor announcement went to the dead letters");
         let shelf = CampaignId::unsorted();
         let death = own_death("malformed", reason, self.parts.clock.wall());
@@ -295,7 +295,7 @@ impl Router {
         }
     }
 
-    async fn command(&self, command: Command) {
+    async fn command(&mut self, command: Command) {
         match command {
             Command::Campaigns(answer) => {
                 let views = self.ask_all(LaneCommand::Campaigns).await;
@@ -344,7 +344,7 @@ impl Router {
         self.lane_of(&PauseTarget::Campaign(campaign.clone()))
     }
 
-    async fn ask_all<T>(&self, question: impl Fn(oneshot::Sender<T>) -> LaneCommand) -> Vec<T> {
+    async fn ask_all<T>(&mut self, question: impl Fn(oneshot::Sender<T>) -> LaneCommand) -> Vec<T> {
         let mut answers = Vec::with_capacity(self.lanes.len());
         for lane in self.lanes.values() {
             let (answer, answered) = oneshot::channel();

@@ -80,6 +80,13 @@ impl SimBroker {
         self.inner.lock().unwrap()
     }
 
+    /// The next delivery, if there is one now; none at all when the subscription is cut.
+    fn next_delivery(&self, id: SubscriptionId) -> Option<Option<Delivery>> {
+        let mut inner = self.lock();
+        inner.come_home(Instant::now());
+        inner.readers.contains_key(&id).then(|| inner.next_delivery(id))
+    }
+
     /// No more faults: the world calms down, so that everything can come to its end.
     pub fn calm(&self) {
         self.lock().faults = Faults::default();
@@ -119,7 +126,8 @@ impl Inner {
         let stored = Stored { message, redelivered: false, order: self.next_order };
         self.next_order += 1;
         let reorder = self.faults.reorder;
-        let swap = self.roll(reorder);
+        // A single reader and a producer that waits for its confirm keep the intake in order.
+        let swap = source != Source::Intake && self.roll(reorder);
         let queue = self.queues.entry(source).or_default();
         queue.push_back(stored);
         if swap && queue.len() > 1 {
@@ -169,15 +177,9 @@ impl Inner {
 async fn pump(broker: SimBroker, id: SubscriptionId, sink: mpsc::Sender<Event>) {
     loop {
         let changed = broker.changed.notified();
-        let next = {
-            let mut inner = broker.lock();
-            inner.come_home(Instant::now());
-            if !inner.readers.contains_key(&id) {
-                drop(inner);
-                drop(sink.send(Event::Ended { subscription: id, reason: "cut".into() }).await);
-                return;
-            }
-            inner.next_delivery(id)
+        let Some(next) = broker.next_delivery(id) else {
+            drop(sink.send(Event::Ended { subscription: id, reason: "cut".into() }).await);
+            return;
         };
         match next {
             Some(delivery) => {

@@ -227,8 +227,13 @@ impl Lane {
     fn announced(&mut self, id: &CampaignId, announcement: &Announcement) {
         let now = self.clock.now();
         let Some(roll) = self.rolls.get_mut(id) else { return };
-        if roll.campaign.options != announcement.options {
+        if !std::mem::replace(&mut roll.campaign.announced, true) {
+            roll.campaign.options = announcement.options;
+        } else if roll.campaign.options != announcement.options {
             tracing::warn!(campaign = %id, "announced again with other options; those of the first announcement stay");
+        }
+        if announcement.account.as_ref().is_some_and(|account| *account != roll.campaign.account) {
+            tracing::error!(campaign = %id, account = %roll.campaign.account, "announced for another account; it stays with the one it began with");
         }
         let news = match announcement.jobs {
             Some(jobs) => roll.campaign.counts.announce(announcement.batch.as_deref(), jobs),

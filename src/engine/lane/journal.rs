@@ -139,3 +139,44 @@ impl<Step> Journal<Step> {
         }
     }
 }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaign::{Pause, PauseTarget};
+    use crate::store::memory::MemoryStore;
+
+    fn pause() -> Change {
+        let pause = Pause {
+            cause: String::new(),
+            rule: None,
+            since: jiff::Timestamp::UNIX_EPOCH,
+            until: None,
+            by: "operator".into(),
+            advice: String::new(),
+            probe: false,
+        };
+        Change::Pause(PauseTarget::Account("a".parse().unwrap()), pause)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn steps_follow_once_their_changes_are_durable() {
+        let mut journal = Journal::new(Arc::new(MemoryStore::default()), Duration::from_millis(10));
+        let now = Instant::now();
+        journal.change(pause(), Some(1), now);
+        journal.follow(2, now);
+        journal.start(now);
+        assert_eq!(journal.committed().await.unwrap(), [1, 2]);
+        assert!(journal.is_idle());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_journal_waits_for_more_to_share_a_flush() {
+        let mut journal = Journal::new(Arc::new(MemoryStore::default()), Duration::from_millis(10));
+        let now = Instant::now();
+        (0..20).for_each(|step| journal.follow(step, now));
+        journal.start(now);
+        assert_eq!(journal.committed().await.unwrap().len(), 20);
+        journal.follow(1, now);
+        assert_eq!(journal.due_at(), Some(now + Duration::from_millis(10)));
+    }
+}
