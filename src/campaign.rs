@@ -40,6 +40,9 @@ pub struct Campaign {
     pub ended: Option<Timestamp>,
     /// The ledger has been whole since the campaign began: a redelivered job without an entry was surely never sent.
     pub whole: bool,
+    /// It is over, and its queue has been deleted.
+    #[serde(default)]
+    pub queue_gone: bool,
     /// Its ledger has been cleaned up; only the counts remain.
     #[serde(default)]
     pub ledger_gone: bool,
@@ -121,6 +124,7 @@ impl Campaign {
             created,
             ended: None,
             whole,
+            queue_gone: false,
             ledger_gone: false,
         }
     }
@@ -157,6 +161,7 @@ impl Campaign {
         if self.phase == Phase::Finished {
             self.phase = Phase::Running;
             self.ended = None;
+            self.queue_gone = false;
         }
     }
 }

@@ -111,9 +111,21 @@ impl SimBroker {
     /// Jobs still at the broker, wherever they are, the dead letters apart.
     pub fn left(&self) -> usize {
         let inner = self.lock();
-        let ready = inner.queues.iter().filter(|(source, _)| !matches!(source, Source::Dead(_))).map(|(_, q)| q.len()).sum::<usize>();
-        let held = inner.readers.values().filter(|r| !matches!(r.source, Source::Dead(_))).map(|r| r.unsettled.len()).sum::<usize>();
+        let ready =
+            inner.queues.iter().filter(|(source, _)| !matches!(source, Source::Dead(_))).map(|(_, q)| q.len()).sum::<usize>();
+        let held =
+            inner.readers.values().filter(|r| !matches!(r.source, Source::Dead(_))).map(|r| r.unsettled.len()).sum::<usize>();
         ready + held + inner.waiting.len()
+    }
+}
+
+impl SimBroker {
+    /// Where the jobs are that are still here, for a person to read.
+    pub fn where_left(&self) -> String {
+        let inner = self.lock();
+        let ready: Vec<_> = inner.queues.iter().map(|(source, queue)| (source, queue.len())).collect();
+        let held: Vec<_> = inner.readers.iter().map(|(id, r)| (id, &r.source, r.unsettled.len())).collect();
+        format!("ready {ready:?}, held {held:?}, waiting {}, bound {:?}", inner.waiting.len(), inner.bound)
     }
 }
 

@@ -10,7 +10,7 @@ mod world;
 use world::{Plan, World};
 
 /// Seeds in every test run; `SIM_SEEDS` asks for more, `SIM_FIRST` starts elsewhere.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 60;
 
 fn from_env(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)

@@ -317,7 +317,7 @@ impl World {
                 return views;
             }
             if tokio::time::Instant::now() > end {
-                self.violations.push(format!("not over after {CEILING:?}: {} left at the broker, {views:#?}", self.broker.left()));
+                self.violations.push(format!("not over after {CEILING:?}: {}, {views:#?}", self.broker.where_left()));
                 return views;
             }
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -338,7 +338,8 @@ impl World {
 
     fn account_for_all(self, views: Vec<CampaignView>) -> End {
         let entry = |id: &CampaignId, job: &Job| (job.to.number(), self.store.find(id, &job.id).unwrap());
-        let ledger = self.campaigns.iter().map(|(id, (_, _, jobs))| (id.clone(), jobs.iter().map(|job| entry(id, job)).collect()));
+        let ledger =
+            self.campaigns.iter().map(|(id, (_, _, jobs))| (id.clone(), jobs.iter().map(|job| entry(id, job)).collect()));
         let recipient = |message: &Message| Job::parse(&message.body).unwrap().to.number();
         let dead = self.campaigns.keys().map(|id| (id.clone(), self.broker.dead(id).iter().map(recipient).collect()));
         let violations = self.gateways.values().flat_map(SimGateway::violations).chain(self.violations.clone());
@@ -357,8 +358,6 @@ impl World {
 }
 
 fn job(campaign: &CampaignId, number: u64) -> Job {
-    let body = format!(
-        r#"{{"campaign_id":"{campaign}","to":"{number}","message":{{"type":"text","text":{{"body":"hi"}}}}}}"#
-    );
+    let body = format!(r#"{{"campaign_id":"{campaign}","to":"{number}","message":{{"type":"text","text":{{"body":"hi"}}}}}}"#);
     Job::parse(body.as_bytes()).unwrap()
 }

@@ -249,7 +249,6 @@ impl Lane {
     fn reopen_for(&mut self, id: &CampaignId, now: Instant) {
         let Some(roll) = self.rolls.get_mut(id).filter(|roll| roll.campaign.phase == Phase::Finished) else { return };
         roll.campaign.reopen();
-        roll.removed = false;
         self.put_campaign(id, None, now);
     }
 

@@ -157,6 +157,7 @@ impl Lane {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         if let Some(roll) = self.rolls.get_mut(id) {
             roll.campaign.cancel(wall);
+            roll.leftovers = true;
             roll.last_delivery = now;
             tracing::info!(campaign = %id, account = %self.account, "cancelled");
         }
@@ -241,7 +242,6 @@ impl Lane {
         };
         if news && roll.campaign.counts.open() > 0 {
             roll.campaign.reopen();
-            roll.removed = roll.campaign.phase == Phase::Finished;
         }
         self.put_campaign(id, None, now);
         self.attention.insert(id.clone());

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::mpsc;
 
-use super::settle::{Chore, reply};
+use super::settle::{Chore, ack_patiently, reply};
 use super::{Lane, Step};
 use crate::broker::{Broker, BrokerError, Delivery, Event, Headers, Message, Source, Subscription, Tag, Target};
 use crate::campaign::{JobState, PauseTarget, Phase, Record};
@@ -123,7 +123,6 @@ impl Lane {
     fn go_on(&mut self, id: &CampaignId, now: tokio::time::Instant) {
         let Some(roll) = self.rolls.get_mut(id).filter(|roll| roll.campaign.phase == Phase::Finished) else { return };
         roll.campaign.reopen();
-        roll.removed = false;
         self.put_campaign(id, None, now);
         self.attention.insert(id.clone());
     }
@@ -141,7 +140,7 @@ impl Lane {
             let published: Vec<Tag> = results.into_iter().flatten().collect();
             let count = published.len() as u64;
             stale.extend(published);
-            let acked = broker.ack(&stale).await;
+            let acked = ack_patiently(broker.as_ref(), &stale).await;
             drop(letters.held);
             let result = failed.map_or(acked, Err).map(|()| count);
             Chore::Released(answer, result)

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Lane;
 use super::roll::{BROKER_RETRY, Link, Note, Roll};
-use super::settle::{Chore, Place, publish_until_confirmed};
+use super::settle::{Chore, Place, ack_patiently, publish_until_confirmed};
 use crate::broker::{BrokerError, Delivery, Event, Headers, Message, Source, Subscription};
 use crate::campaign::Phase;
 use crate::engine::Note as BrokerNote;
@@ -128,9 +128,7 @@ impl Lane {
                 }
             });
             let tags: Vec<_> = stream::iter(moves).buffer_unordered(MOVES_AT_ONCE).collect().await;
-            if let Err(error) = broker.ack(&tags).await {
-                tracing::debug!(%error, "moved jobs not acknowledged; their copies are recognised");
-            }
+            drop(ack_patiently(broker.as_ref(), &tags).await);
             Chore::Done
         };
         self.chores.push(work.boxed());
@@ -251,12 +249,17 @@ impl Lane {
         roll.removing = false;
         roll.last_delivery = now;
         roll.retry_at = now + BROKER_RETRY;
-        // It may have been reopened while its queue was being deleted: then the queue is made again.
-        if *result == Ok(true) {
-            roll.removed = roll.campaign.phase != Phase::Running;
-            roll.prepared = false;
-        }
         self.attention.insert(id.clone());
+        match result {
+            Ok(true) => {
+                roll.leftovers = false;
+                roll.prepared = false; // reopened meanwhile, it needs a new queue
+                roll.campaign.queue_gone = roll.campaign.phase != Phase::Running;
+                self.put_campaign(id, None, now);
+            }
+            Ok(false) => roll.leftovers = true,
+            Err(error) => tracing::debug!(campaign = %id, %error, "its queue is not deleted yet"),
+        }
     }
 }
 

@@ -39,9 +39,10 @@ pub(super) struct Roll {
     pub(super) meter: Meter,
     /// Not before this is the next attempt at the broker worth it.
     pub(super) retry_at: Instant,
-    /// Its queue is gone: the campaign is over.
-    pub(super) removed: bool,
+    /// The queue of a campaign that is over is being deleted.
     pub(super) removing: bool,
+    /// The campaign is over and its queue still holds something that has to be settled first.
+    pub(super) leftovers: bool,
     /// A delivery came since the queue was last found to hold something.
     pub(super) last_delivery: Instant,
 }
@@ -86,8 +87,8 @@ impl Roll {
             queued: false,
             meter: Meter::new(now),
             retry_at: now,
-            removed: campaign.phase == Phase::Finished,
             removing: false,
+            leftovers: campaign.phase == Phase::Cancelled && !campaign.queue_gone,
             last_delivery: now,
             campaign,
         }
@@ -97,7 +98,7 @@ impl Roll {
     pub(super) fn wants_link(&self, account_open: bool) -> bool {
         match self.campaign.phase {
             Phase::Running => account_open && self.gate.is_open(),
-            Phase::Cancelled | Phase::Finished => !self.removed && !self.removing,
+            Phase::Cancelled | Phase::Finished => self.leftovers && !self.removing,
         }
     }
 
@@ -108,7 +109,7 @@ impl Roll {
 
     /// It is over, nothing of it is in hand, and its queue has been quiet for a while.
     pub(super) fn can_be_removed(&self, now: Instant) -> bool {
-        let over = self.campaign.phase != Phase::Running && !self.removed && !self.removing;
+        let over = self.campaign.phase != Phase::Running && !self.campaign.queue_gone && !self.removing;
         let idle = self.in_hand == 0 && self.ready.is_empty() && self.head.is_none();
         over && idle && now.saturating_duration_since(self.last_delivery) >= QUIET
     }

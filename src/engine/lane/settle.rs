@@ -16,6 +16,9 @@ use crate::outcome::Settle;
 /// Longest wait between two tries to publish the same message.
 const LONGEST_RETRY: Duration = Duration::from_secs(15);
 
+/// Further tries to acknowledge; with the waits in between, some two minutes.
+const ACK_TRIES: u32 = 12;
+
 /// Background work that is done.
 pub(super) enum Chore {
     /// The broker took the acknowledgements, or never will by these tags.
@@ -106,15 +109,13 @@ impl Lane {
             counted.push((key, active.tags.len()));
         }
         let broker = Arc::clone(&self.broker);
-        self.chores.push(async move { Chore::Acked(counted, broker.ack(&tags).await) }.boxed());
+        self.chores.push(async move { Chore::Acked(counted, ack_patiently(broker.as_ref(), &tags).await) }.boxed());
     }
 
     pub(super) fn ack_tag(&self, tag: Tag) {
         let broker = Arc::clone(&self.broker);
         let work = async move {
-            if let Err(error) = broker.ack(&[tag]).await {
-                tracing::debug!(%error, "not acknowledged; it will come again");
-            }
+            drop(ack_patiently(broker.as_ref(), &[tag]).await);
             Chore::Done
         };
         self.chores.push(work.boxed());
@@ -200,6 +201,20 @@ pub(super) async fn publish_until_confirmed(broker: &dyn Broker, id: &CampaignId
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LONGEST_RETRY);
     }
+}
+
+/// Acknowledges, again if need be: what was delivered and is not acknowledged stays with this subscription until it ends.
+pub(super) async fn ack_patiently(broker: &dyn Broker, tags: &[Tag]) -> Result<(), BrokerError> {
+    let mut wait = BROKER_RETRY / 16;
+    let mut result = broker.ack(tags).await;
+    for _ in 0..ACK_TRIES {
+        let Err(error) = &result else { break };
+        tracing::debug!(%error, "not acknowledged yet; trying again");
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(LONGEST_RETRY);
+        result = broker.ack(tags).await;
+    }
+    result
 }
 
 /// An answer nobody waits for any more is no error.
