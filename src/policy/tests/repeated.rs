@@ -126,6 +126,16 @@ fn a_count_within_a_time_slides_and_successes_do_not_reset_it() {
 }
 
 #[test]
+fn what_is_as_old_as_the_time_no_longer_counts() {
+    for (wait, trips) in [(59, true), (60, false)] {
+        let mut world = World::parse(WITHIN);
+        world.repeat(&subject(), &refused("A", 429), 2);
+        world.now += jiff::SignedDuration::from_secs(wait);
+        assert_eq!(world.decide(&subject(), &refused("A", 429)).pause.is_some(), trips, "{wait} s");
+    }
+}
+
+#[test]
 fn a_wall_clock_set_back_neither_trips_nor_sticks() {
     let mut world = World::parse(WITHIN);
     world.repeat(&subject(), &refused("A", 429), 2);
