@@ -161,7 +161,7 @@ impl Running {
         self.controls.books()
     }
 
-    /// Steers it; may be cloned and outlives nothing.
+    /// Steers it; a clone may be kept, also for reading the books after the end.
     #[must_use]
     pub const fn controls(&self) -> &Controls {
         &self.controls

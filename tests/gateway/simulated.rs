@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use campaignd::gateway::connexease::{Connexease, Settings};
-use campaignd::gateway::simulator::{DEFAULT_KEY, Ending, Key, Options};
+use campaignd::gateway::simulator::{DEFAULT_KEY, Ending, Fault, Key, Options, Special};
 use campaignd::gateway::{Gateway, Reply, Request, Window};
 use campaignd::pacer::Limits;
 use futures_util::future::join_all;
 use secrecy::SecretString;
-use tokio::time::Instant;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
 
 use crate::support::{TO, request, send, settings, simulator, unlimited, word};
 
@@ -37,25 +39,31 @@ async fn every_accepted_message_is_in_the_books_once_with_its_own_id() {
     assert!(books.arrivals().all(|arrival| arrival.ending == Ending::Accepted));
 }
 
+/// Four requests within one second; a machine too slow for that today is asked again.
 #[tokio::test]
 async fn the_windows_hold_in_any_trailing_second_and_headers_tell() {
-    let (gateway, client) = simulator(limited(3, 100)).await;
-    let mut remaining = Vec::new();
-    let start = Instant::now();
-    for n in 0..3 {
-        let answer = send(&client, TO + n).await;
-        assert_eq!(word(&answer.reply), "accepted");
-        remaining.push((answer.windows.second.unwrap(), answer.windows.minute.unwrap()));
+    for _ in 0..20 {
+        let (gateway, client) = simulator(limited(3, 100)).await;
+        let start = Instant::now();
+        let mut answers = Vec::new();
+        for n in 0..4 {
+            answers.push(send(&client, TO + n).await);
+        }
+        if start.elapsed() >= Duration::from_secs(1) {
+            continue;
+        }
+        let windows = answers.iter().map(|answer| (answer.windows.second.unwrap(), answer.windows.minute.unwrap()));
+        let expected = [(2, 99), (1, 98), (0, 97), (0, 96)]
+            .map(|(second, minute)| (Window { limit: 3, remaining: second }, Window { limit: 100, remaining: minute }));
+        assert_eq!(windows.collect::<Vec<_>>(), expected);
+        assert!(answers[..3].iter().all(|answer| word(&answer.reply) == "accepted"));
+        let Reply::Refused(refusal) = &answers[3].reply else { panic!("{:?}", answers[3]) };
+        assert_eq!((refusal.code.as_deref(), refusal.http_status), (Some("RATE_001"), 429));
+        assert_eq!(refusal.retry_after, Some(Duration::from_secs(1)));
+        assert_eq!(gateway.books().times(TO + 3), 0);
+        return;
     }
-    let expected = [2, 1, 0].map(|free| (Window { limit: 3, remaining: free }, Window { limit: 100, remaining: 97 + free }));
-    assert_eq!(remaining, expected);
-    let answer = send(&client, TO + 9).await;
-    assert!(start.elapsed() < Duration::from_secs(1), "too slow a machine for this test");
-    let Reply::Refused(refusal) = answer.reply else { panic!() };
-    assert_eq!((refusal.code.as_deref(), refusal.http_status), (Some("RATE_001"), 429));
-    assert_eq!(refusal.retry_after, Some(Duration::from_secs(1)));
-    assert_eq!(answer.windows.second, Some(Window { limit: 3, remaining: 0 }));
-    assert_eq!(gateway.books().times(TO + 9), 0);
+    panic!("four requests never fitted into one second");
 }
 
 #[tokio::test]
@@ -134,4 +142,30 @@ async fn a_stopped_gateway_cuts_its_connections_and_is_gone() {
     let reply = send(&client, TO).await.reply;
     assert!(matches!(reply, Reply::Unreachable(_) | Reply::Unknown(_)), "{reply:?}");
     assert_eq!(word(&send(&client, TO).await.reply), "unreachable Connect");
+}
+
+/// What a plain socket sees of a fault: the bytes until the end, and whether the end was a reset.
+async fn on_the_socket(base_url: &str, to: u64) -> (String, bool) {
+    let mut stream = TcpStream::connect(base_url.trim_start_matches("http://")).await.unwrap();
+    let body = String::from_utf8(request(to).body).unwrap();
+    let head = format!(
+        "POST /v1/wa/message HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {DEFAULT_KEY}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    let mut bytes = Vec::new();
+    let end = timeout(Duration::from_secs(20), stream.read_to_end(&mut bytes)).await.unwrap();
+    let reset = end.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
+    (String::from_utf8_lossy(&bytes).into_owned(), reset)
+}
+
+#[tokio::test]
+async fn resets_are_resets_and_closes_are_closes_on_the_socket() {
+    let (gateway, _client) = simulator(unlimited()).await;
+    for (special, reset) in
+        [(Special::ResetBefore, true), (Special::ResetAfter, true), (Special::CloseBefore, false), (Special::CloseAfter, false)]
+    {
+        let to = Fault::Special(special).recipient(1);
+        assert_eq!(on_the_socket(&gateway.base_url(), to).await, (String::new(), reset), "{special:?}");
+    }
 }

@@ -27,7 +27,7 @@ pub(crate) fn client(base_url: &str) -> Connexease {
 
 /// A client that gives up soon, for answers that never come.
 pub(crate) fn hasty_client(base_url: &str) -> Connexease {
-    Connexease::new(Settings { request_timeout: Duration::from_millis(300), ..settings(base_url) }).unwrap()
+    Connexease::new(Settings { request_timeout: Duration::from_secs(1), ..settings(base_url) }).unwrap()
 }
 
 /// A text message.
