@@ -237,7 +237,7 @@ impl Router {
                 Ok(announcement) => {
                     let id = announcement.campaign_id.clone();
                     let account = announcement.account.clone();
-                    self.to_lane(id, account, Some(announcement), delivery).await;
+                    self.hand_over(id, account, Some(announcement), delivery).await;
                 }
                 Err(error) => self.bury(delivery, &error.to_string()).await,
             }
@@ -247,7 +247,7 @@ impl Router {
         let routed = headers.routed_to.as_deref().and_then(|key| key.parse::<CampaignId>().ok());
         let id = routed.or_else(|| job.as_ref().ok().map(|job| job.campaign.clone()));
         match (id, job) {
-            (Some(id), job) => self.to_lane(id, job.ok().and_then(|job| job.account), None, delivery).await,
+            (Some(id), job) => self.hand_over(id, job.ok().and_then(|job| job.account), None, delivery).await,
             (None, job) => {
                 let reason = job.err().map(|error| error.to_string()).unwrap_or_default();
                 self.bury(delivery, &reason).await;
@@ -255,7 +255,7 @@ impl Router {
         }
     }
 
-    async fn to_lane(
+    async fn hand_over(
         &mut self,
         campaign: CampaignId,
         asked: Option<AccountName>,

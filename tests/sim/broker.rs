@@ -18,13 +18,13 @@ use tokio::time::Instant;
 
 /// How often something goes wrong, each from 0 to 1.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Faults {
-    pub lost_ack: f64,
-    pub publish_lost: f64,
-    pub publish_unconfirmed: f64,
-    pub copy: f64,
-    pub reorder: f64,
-    pub down: f64,
+pub(crate) struct Faults {
+    pub(crate) lost_ack: f64,
+    pub(crate) publish_lost: f64,
+    pub(crate) publish_unconfirmed: f64,
+    pub(crate) copy: f64,
+    pub(crate) reorder: f64,
+    pub(crate) down: f64,
 }
 
 #[derive(Debug, Clone)]
@@ -55,13 +55,13 @@ struct Inner {
 
 /// Shared by every life of the daemon.
 #[derive(Clone)]
-pub struct SimBroker {
+pub(crate) struct SimBroker {
     inner: Arc<Mutex<Inner>>,
     changed: Arc<Notify>,
 }
 
 impl SimBroker {
-    pub fn new(seed: u64, faults: Faults) -> Self {
+    pub(crate) fn new(seed: u64, faults: Faults) -> Self {
         let inner = Inner {
             queues: BTreeMap::new(),
             bound: Vec::new(),
@@ -88,19 +88,19 @@ impl SimBroker {
     }
 
     /// No more faults: the world calms down, so that everything can come to its end.
-    pub fn calm(&self) {
+    pub(crate) fn calm(&self) {
         self.lock().faults = Faults::default();
     }
 
     /// Every connection breaks.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         let ids: Vec<SubscriptionId> = self.lock().readers.keys().copied().collect();
         ids.into_iter().for_each(|id| self.lock().give_back(id));
         self.changed.notify_waiters();
     }
 
     /// Messages in the dead letters of a campaign.
-    pub fn dead(&self, campaign: &CampaignId) -> Vec<Message> {
+    pub(crate) fn dead(&self, campaign: &CampaignId) -> Vec<Message> {
         let inner = self.lock();
         let source = Source::Dead(campaign.clone());
         let ready = inner.queues.get(&source).into_iter().flatten();
@@ -109,7 +109,7 @@ impl SimBroker {
     }
 
     /// Jobs still at the broker, wherever they are, the dead letters apart.
-    pub fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         let inner = self.lock();
         let ready =
             inner.queues.iter().filter(|(source, _)| !matches!(source, Source::Dead(_))).map(|(_, q)| q.len()).sum::<usize>();
@@ -121,7 +121,7 @@ impl SimBroker {
 
 impl SimBroker {
     /// Where the jobs are that are still here, for a person to read.
-    pub fn where_left(&self) -> String {
+    pub(crate) fn where_left(&self) -> String {
         let inner = self.lock();
         let ready: Vec<_> = inner.queues.iter().map(|(source, queue)| (source, queue.len())).collect();
         let held: Vec<_> = inner.readers.iter().map(|(id, r)| (id, &r.source, r.unsettled.len())).collect();

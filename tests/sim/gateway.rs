@@ -12,17 +12,17 @@ use tokio::time::Instant;
 
 /// How often something goes wrong, each from 0 to 1, and how long answers take.
 #[derive(Debug, Clone, Copy)]
-pub struct Faults {
-    pub refused: f64,
-    pub transient: f64,
-    pub unreachable: f64,
-    pub lost_before: f64,
-    pub lost_after: f64,
-    pub latency_ms: (u64, u64),
+pub(crate) struct Faults {
+    pub(crate) refused: f64,
+    pub(crate) transient: f64,
+    pub(crate) unreachable: f64,
+    pub(crate) lost_before: f64,
+    pub(crate) lost_after: f64,
+    pub(crate) latency_ms: (u64, u64),
 }
 
 impl Faults {
-    pub const CALM: Self =
+    pub(crate) const CALM: Self =
         Self { refused: 0.0, transient: 0.0, unreachable: 0.0, lost_before: 0.0, lost_after: 0.0, latency_ms: (5, 30) };
 }
 
@@ -35,22 +35,21 @@ struct Truth {
     /// Arrivals of the last minute.
     arrivals: VecDeque<Instant>,
     limit: (usize, usize),
-    /// A BILL_001 has been handed over and nobody has resumed since.
+    /// A `BILL_001` has been handed over and nobody has resumed since.
     billed: bool,
     violations: Vec<String>,
-    refused_for_rate: u64,
     trace: Vec<String>,
     start: Instant,
 }
 
 /// One account's gateway; clones share the books.
 #[derive(Clone)]
-pub struct SimGateway {
+pub(crate) struct SimGateway {
     truth: Arc<Mutex<Truth>>,
 }
 
 impl SimGateway {
-    pub fn new(seed: u64, faults: Faults, balance: u64, limit: (usize, usize)) -> Self {
+    pub(crate) fn new(seed: u64, faults: Faults, balance: u64, limit: (usize, usize)) -> Self {
         let truth = Truth {
             dice: Dice::seed_from_u64(seed),
             faults,
@@ -60,7 +59,6 @@ impl SimGateway {
             limit,
             billed: false,
             violations: Vec::new(),
-            refused_for_rate: 0,
             trace: Vec::new(),
             start: Instant::now(),
         };
@@ -71,33 +69,29 @@ impl SimGateway {
         self.truth.lock().unwrap()
     }
 
-    pub fn books(&self) -> BTreeMap<u64, u32> {
+    pub(crate) fn books(&self) -> BTreeMap<u64, u32> {
         self.lock().books.clone()
     }
 
-    pub fn violations(&self) -> Vec<String> {
+    pub(crate) fn violations(&self) -> Vec<String> {
         self.lock().violations.clone()
     }
 
-    pub fn trace(&self) -> Vec<String> {
+    pub(crate) fn trace(&self) -> Vec<String> {
         self.lock().trace.clone()
     }
 
-    pub fn refused_for_rate(&self) -> u64 {
-        self.lock().refused_for_rate
-    }
-
     /// The process that had read the answers is gone, or a person has resumed: requests may leave again.
-    pub fn forgive(&self) {
+    pub(crate) fn forgive(&self) {
         self.lock().billed = false;
     }
 
-    pub fn top_up(&self, amount: u64) {
+    pub(crate) fn top_up(&self, amount: u64) {
         let mut truth = self.lock();
         truth.balance = truth.balance.saturating_add(amount);
     }
 
-    pub fn calm(&self) {
+    pub(crate) fn calm(&self) {
         self.lock().faults = Faults::CALM;
     }
 }
@@ -127,7 +121,6 @@ impl Truth {
         let over = second >= self.limit.0 || self.arrivals.len() >= self.limit.1;
         self.arrivals.push_back(now);
         if over {
-            self.refused_for_rate += 1;
             let retry_after = Some(Duration::from_secs(if second >= self.limit.0 { 1 } else { 60 }));
             return refusal("RATE_001", None, 429, "Rate limit exceeded", retry_after);
         }

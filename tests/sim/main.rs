@@ -2,6 +2,8 @@
 //!
 //! The product's own engine, pacer, policy and outcome; the broker, the gateway and the disk are simulated. One seed, one history.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail loudly")]
+
 mod broker;
 mod gateway;
 mod promises;

@@ -7,7 +7,7 @@ use campaignd::outcome::UNKNOWN_OUTCOME;
 use crate::world::End;
 
 /// Whether every promise was kept; else which one was broken, and how.
-pub fn kept(end: &End) -> Result<(), String> {
+pub(crate) fn kept(end: &End) -> Result<(), String> {
     if let Some(violation) = end.violations.first() {
         return Err(violation.clone());
     }

@@ -28,7 +28,7 @@ const CEILING: Duration = Duration::from_secs(4 * 3600);
 
 /// What is to happen.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     seed: u64,
     jobs_per_campaign: u64,
     lives: u32,
@@ -41,7 +41,7 @@ pub struct Plan {
 
 impl Plan {
     /// Nothing goes wrong.
-    pub fn calm(seed: u64) -> Self {
+    pub(crate) fn calm(seed: u64) -> Self {
         Self {
             seed,
             jobs_per_campaign: 300,
@@ -55,7 +55,7 @@ impl Plan {
     }
 
     /// Everything goes wrong now and then, by the seed.
-    pub fn disaster(seed: u64) -> Self {
+    pub(crate) fn disaster(seed: u64) -> Self {
         let mut dice = Dice::seed_from_u64(seed ^ 0x5eed);
         let mut upto = |most: f64| dice.random_range(0.0..most);
         Self {
@@ -86,30 +86,30 @@ impl Plan {
 }
 
 /// How it ended.
-pub struct End {
-    pub trace: Vec<String>,
+pub(crate) struct End {
+    pub(crate) trace: Vec<String>,
     /// Jobs enqueued, each counted once.
-    pub jobs: u64,
+    pub(crate) jobs: u64,
     /// Every job with what the ledger says of it.
-    pub ledger: BTreeMap<CampaignId, Vec<(u64, Option<Entry>)>>,
-    pub options: BTreeMap<CampaignId, Options>,
-    pub views: Vec<CampaignView>,
+    pub(crate) ledger: BTreeMap<CampaignId, Vec<(u64, Option<Entry>)>>,
+    pub(crate) options: BTreeMap<CampaignId, Options>,
+    pub(crate) views: Vec<CampaignView>,
     /// Messages by recipient, by the gateways' own books.
-    pub books: BTreeMap<u64, u32>,
+    pub(crate) books: BTreeMap<u64, u32>,
     /// Recipients of dead letters, by campaign.
-    pub dead: BTreeMap<CampaignId, Vec<u64>>,
-    pub left_at_broker: usize,
-    pub violations: Vec<String>,
+    pub(crate) dead: BTreeMap<CampaignId, Vec<u64>>,
+    pub(crate) left_at_broker: usize,
+    pub(crate) violations: Vec<String>,
 }
 
 impl End {
-    pub fn sent(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         self.views.iter().map(|view| view.sent).sum()
     }
 }
 
 /// One simulated world.
-pub struct World {
+pub(crate) struct World {
     plan: Plan,
     dice: Dice,
     clock: Clock,
@@ -129,7 +129,7 @@ struct Life {
 
 impl World {
     /// Runs one world to its end on a paused clock.
-    pub fn run(plan: Plan) -> End {
+    pub(crate) fn run(plan: Plan) -> End {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async { Self::new(plan).live().await })
     }

@@ -19,6 +19,16 @@ pub(super) struct Begun {
     pub(super) triage: Triage,
 }
 
+/// What a delivery turned out to be.
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
+enum Look {
+    Begun(Begun),
+    /// Another copy of a job in hand: settled with it.
+    Copy,
+    /// The ledger cannot be read now; the delivery comes back.
+    Unreadable(Delivery),
+}
+
 /// How far one campaign got in its turn.
 enum Turn {
     /// It began a job, or settled one without sending.
@@ -89,9 +99,9 @@ impl Lane {
             None => {
                 let Some(delivery) = roll.ready.pop_front() else { return Turn::Empty };
                 match self.look_at(id, delivery) {
-                    Ok(Some(begun)) => begun,
-                    Ok(None) => return Turn::Moved,
-                    Err(delivery) => {
+                    Look::Begun(begun) => begun,
+                    Look::Copy => return Turn::Moved,
+                    Look::Unreadable(delivery) => {
                         if let Some(roll) = self.rolls.get_mut(id) {
                             roll.ready.push_front(delivery);
                         }
@@ -103,9 +113,8 @@ impl Lane {
         self.act(id, begun, now)
     }
 
-    /// Parses the delivery and asks the ledger. `None`: it was another copy of a job in hand and is settled with it. The delivery
-    /// comes back when the ledger cannot be read now.
-    fn look_at(&mut self, id: &CampaignId, delivery: Delivery) -> Result<Option<Begun>, Delivery> {
+    /// Parses the delivery and asks the ledger.
+    fn look_at(&mut self, id: &CampaignId, delivery: Delivery) -> Look {
         let parsed = Job::parse(&delivery.message.body).map_err(|error| ("malformed", error.to_string())).and_then(|job| {
             if job.campaign == *id {
                 Ok(job)
@@ -117,16 +126,16 @@ impl Lane {
         let key = (id.clone(), job_id);
         if let Some(active) = self.active.get_mut(&key) {
             active.tags.push(delivery.tag);
-            return Ok(None);
+            return Look::Copy;
         }
         let entry = match self.store.find(&key.0, &key.1) {
             Ok(entry) => entry,
             Err(error) => {
                 self.complain_of_store(&error);
-                return Err(delivery);
+                return Look::Unreadable(delivery);
             }
         };
-        let Some(roll) = self.rolls.get(id) else { return Ok(None) };
+        let Some(roll) = self.rolls.get(id) else { return Look::Copy };
         let now = self.clock.wall();
         let (job, triage) = match parsed {
             Ok(job) => {
@@ -138,7 +147,7 @@ impl Lane {
             }
             Err((reason, description)) => (None, unreadable(reason, &description, entry.as_ref(), now)),
         };
-        Ok(Some(Begun { key, delivery, job, entry, triage }))
+        Look::Begun(Begun { key, delivery, job, entry, triage })
     }
 
     fn act(&mut self, id: &CampaignId, begun: Begun, now: Instant) -> Turn {
