@@ -46,7 +46,7 @@ impl Dispatcher {
     /// Runs until `shutdown`, or until every [`super::Alerts`] is dropped; then delivers what is queued, for at most [`DRAIN`].
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
-        let mut outlets = Outlets::start(self.sinks);
+        let outlets = Outlets::start(self.sinks);
         loop {
             let due = self.dedup.next_due();
             tokio::select! {

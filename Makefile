@@ -1,0 +1,23 @@
+# What people type. Everything else is cargo.
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+SETUP := tests/support/install.sh
+
+.PHONY: help demo test bench install-tools
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+demo: ## a whole campaign in one process, about half a minute
+	$(CARGO) run --locked --release -- demo
+
+test: install-tools ## formatting, lints, every test
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) test --locked
+
+bench: ## CPU per job, memory, pacing; see benches/
+	$(CARGO) bench --locked
+
+install-tools: ## what the tests need and a fresh machine lacks: RabbitMQ, systemd-analyze
+	@$(SETUP)

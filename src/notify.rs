@@ -1,0 +1,153 @@
+//! Tells systemd how it stands: ready, status, watchdog, stopping. Fed by the engine's own progress; without systemd it does nothing.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::engine::Pulse;
+
+/// How often progress is looked at when the unit has no watchdog.
+const DEFAULT_TICK: Duration = Duration::from_secs(10);
+
+/// A start or stop that makes progress gets this much more time at each tick; several ticks long, so that one may come late.
+const EXTENSION: Duration = Duration::from_secs(60);
+
+/// Follows the engine until it is gone. Never fails: a daemon that cannot reach systemd still sends.
+pub async fn follow(mut pulses: watch::Receiver<Pulse>) {
+    let watchdog = sd_notify::watchdog_enabled();
+    // systemd wants a sign well within its limit (sd_watchdog_enabled(3): half of it).
+    let mut ticks = interval(watchdog.map_or(DEFAULT_TICK, |limit| limit / 3).max(Duration::from_millis(100)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut voice = Voice::default();
+    loop {
+        let changed = tokio::select! {
+            biased;
+            changed = pulses.changed() => changed,
+            _ = ticks.tick() => {
+                let pulse = pulses.borrow().clone();
+                say(&voice.tick(&pulse));
+                continue;
+            }
+        };
+        if changed.is_err() {
+            return;
+        }
+        let pulse = pulses.borrow_and_update().clone();
+        say(&voice.hear(&pulse));
+    }
+}
+
+/// Says that the daemon stops, and that it may take `limit`.
+pub fn stopping(limit: Duration) {
+    say(&[Say::Stopping, Say::More(limit + EXTENSION), Say::Status("stopping: finishing what is under way".into())]);
+}
+
+/// What systemd can be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Say {
+    Ready,
+    Status(String),
+    Watchdog,
+    More(Duration),
+    Stopping,
+}
+
+/// What was said, so that nothing is said twice and the watchdog is fed only by progress.
+#[derive(Debug, Default)]
+struct Voice {
+    ready: bool,
+    status: String,
+    beat: Option<u64>,
+}
+
+impl Voice {
+    fn hear(&mut self, pulse: &Pulse) -> Vec<Say> {
+        let mut says = Vec::new();
+        if pulse.ready && !self.ready {
+            self.ready = true;
+            says.push(Say::Ready);
+        }
+        if pulse.status != self.status {
+            self.status.clone_from(&pulse.status);
+            says.push(Say::Status(pulse.status.clone()));
+        }
+        says
+    }
+
+    fn tick(&mut self, pulse: &Pulse) -> Vec<Say> {
+        let mut says = self.hear(pulse);
+        if self.beat.replace(pulse.beat) != Some(pulse.beat) {
+            says.push(Say::Watchdog);
+            if !self.ready {
+                says.push(Say::More(EXTENSION));
+            }
+        }
+        says
+    }
+}
+
+fn say(says: &[Say]) {
+    let states: Vec<NotifyState<'_>> = says.iter().map(Say::state).collect();
+    if !states.is_empty()
+        && let Err(error) = sd_notify::notify(&states)
+    {
+        tracing::debug!(%error, "systemd cannot be told how it stands");
+    }
+}
+
+impl Say {
+    fn state(&self) -> NotifyState<'_> {
+        match self {
+            Self::Ready => NotifyState::Ready,
+            Self::Status(text) => NotifyState::Status(text.lines().next().unwrap_or_default()),
+            Self::Watchdog => NotifyState::Watchdog,
+            Self::More(time) => NotifyState::ExtendTimeoutUsec(u32::try_from(time.as_micros()).unwrap_or(u32::MAX)),
+            Self::Stopping => NotifyState::Stopping,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pulse(ready: bool, status: &str, beat: u64) -> Pulse {
+        Pulse { ready, status: status.into(), beat }
+    }
+
+    #[test]
+    fn ready_and_status_are_said_once() {
+        let mut voice = Voice::default();
+        assert_eq!(voice.hear(&pulse(false, "waiting for the broker", 1)), [Say::Status("waiting for the broker".into())]);
+        assert_eq!(voice.hear(&pulse(false, "waiting for the broker", 2)), []);
+        assert_eq!(voice.hear(&pulse(true, "sending", 3)), [Say::Ready, Say::Status("sending".into())]);
+        assert_eq!(voice.hear(&pulse(true, "sending", 4)), []);
+        assert_eq!(voice.hear(&pulse(false, "waiting for the broker", 5)), [Say::Status("waiting for the broker".into())]);
+        assert_eq!(voice.hear(&pulse(true, "waiting for the broker", 6)), []);
+    }
+
+    #[test]
+    fn only_progress_feeds_the_watchdog() {
+        let mut voice = Voice::default();
+        assert_eq!(voice.tick(&pulse(false, "", 0)), [Say::Watchdog, Say::More(EXTENSION)]);
+        assert_eq!(voice.tick(&pulse(false, "", 0)), []);
+        assert_eq!(voice.tick(&pulse(true, "", 1)), [Say::Ready, Say::Watchdog]);
+        assert_eq!(voice.tick(&pulse(true, "", 1)), []);
+        assert_eq!(voice.tick(&pulse(true, "", 9)), [Say::Watchdog]);
+    }
+
+    #[test]
+    fn a_status_is_one_line() {
+        let status = Say::Status("one\nMAINPID=1".into());
+        assert_eq!(status.state().to_string(), "STATUS=one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ends_with_the_engine() {
+        let (sender, pulses) = watch::channel(pulse(true, "sending", 1));
+        drop(sender);
+        follow(pulses).await;
+    }
+}
