@@ -1,7 +1,6 @@
 # What people type. Everything else is cargo.
 .DEFAULT_GOAL := help
 CARGO ?= cargo
-SETUP := tests/support/install.sh
 
 .PHONY: help demo test bench install-tools
 
@@ -20,4 +19,4 @@ bench: ## CPU per job, memory, pacing; see benches/
 	$(CARGO) bench --locked
 
 install-tools: ## what the tests need and a fresh machine lacks: RabbitMQ, systemd-analyze
-	@$(SETUP)
+	@set -e; for script in tests/support/install-*.sh; do sh "$$script"; done

@@ -7,6 +7,7 @@ mod dead;
 mod demo;
 mod enqueue;
 mod exit;
+mod generate;
 mod policy;
 mod run;
 mod send;
@@ -60,6 +61,12 @@ enum Command {
     Check(check::Args),
     /// Run the simulated gateway, for rehearsals and tests
     Simulate(simulate::Args),
+    /// Print a shell's completions
+    #[command(hide = true)]
+    Completions(generate::CompletionArgs),
+    /// Write the man pages
+    #[command(hide = true)]
+    Man(generate::ManArgs),
 }
 
 /// Parses, dispatches, and gives the exit code.
@@ -95,6 +102,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Policy(args) => policy::run(args, globals).await,
         Command::Check(args) => check::run(args, globals).await,
         Command::Simulate(args) => simulate::run(args, globals).await,
+        Command::Completions(args) => generate::completions(&args),
+        Command::Man(args) => generate::man(&args),
     }
 }
 

@@ -41,7 +41,11 @@ pub async fn follow(mut pulses: watch::Receiver<Pulse>) {
 
 /// Says that the daemon stops, and that it may take `limit`.
 pub fn stopping(limit: Duration) {
-    say(&[Say::Stopping, Say::More(limit + EXTENSION), Say::Status("stopping: finishing what is under way".into())]);
+    let time = limit + EXTENSION;
+    let mut says = vec![Say::Stopping, Say::More(time), Say::Status("stopping: finishing what is in flight".into())];
+    // The stop has a limit of its own, and the engine has nothing left that would beat.
+    says.extend(sd_notify::watchdog_enabled().map(|_| Say::WatchdogLimit(time)));
+    say(&says);
 }
 
 /// What systemd can be told.
@@ -50,6 +54,7 @@ enum Say {
     Ready,
     Status(String),
     Watchdog,
+    WatchdogLimit(Duration),
     More(Duration),
     Stopping,
 }
@@ -103,10 +108,15 @@ impl Say {
             Self::Ready => NotifyState::Ready,
             Self::Status(text) => NotifyState::Status(text.lines().next().unwrap_or_default()),
             Self::Watchdog => NotifyState::Watchdog,
-            Self::More(time) => NotifyState::ExtendTimeoutUsec(u32::try_from(time.as_micros()).unwrap_or(u32::MAX)),
+            Self::WatchdogLimit(time) => NotifyState::WatchdogUsec(micros(*time)),
+            Self::More(time) => NotifyState::ExtendTimeoutUsec(micros(*time)),
             Self::Stopping => NotifyState::Stopping,
         }
     }
+}
+
+fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -1,12 +1,75 @@
-//! `campaignd run`: run the daemon.
+//! `campaignd run`: run the daemon. Build, start, drain.
+
+use std::pin::pin;
+
+use tokio::sync::oneshot;
 
 use super::{Exit, Failure};
+use crate::config::{Config, process_env};
+use crate::daemon::{Daemon, Ended};
+use crate::signals::Signals;
+use crate::units::show_duration;
+use crate::{logging, notify};
 
 /// Arguments of `campaignd run`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(
+    after_long_help = "The daemon runs in the foreground until SIGTERM or Ctrl-C. Then it takes no more jobs, finishes the \
+    requests that are in flight (at most [engine] drain-timeout), and exits with 0. A second signal ends it at once; nothing is lost \
+    by that either: what was in flight is recognised at the next start.\n\nWhile the broker is away it waits and says so. \
+    `campaignd check` tries everything out beforehand."
+)]
+pub(super) struct Args {}
 
 /// Runs it.
-pub(super) async fn run(_args: Args, _globals: &super::Globals) -> Result<Exit, Failure> {
-    Err(Failure::new(Exit::Software, "not there yet"))
+pub(super) async fn run(_args: Args, globals: &super::Globals) -> Result<Exit, Failure> {
+    let signals =
+        Signals::listen().map_err(|error| Failure::new(Exit::Software, format_args!("cannot listen for signals: {error}")))?;
+    let config = Config::load(globals.config.as_deref())?;
+    logging::start(&config.log)?;
+    let secrets = config.secrets(&process_env)?;
+    for note in config.notes() {
+        tracing::warn!("{note}");
+    }
+    let daemon = Daemon::build(&config, secrets).await?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = config.source, admin = %daemon.admin_address(), "campaignd starts");
+    Ok(operate(daemon, &config, signals).await)
+}
+
+/// From the start to the end, which the first signal asks for and the second one forces.
+async fn operate(daemon: Daemon, config: &Config, mut signals: Signals) -> Exit {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut running = pin!(daemon.run(async { drop(stopped.await) }));
+    let signal = tokio::select! {
+        ended = &mut running => return ending(ended),
+        signal = signals.stop() => signal,
+    };
+    let limit = config.engine.drain_timeout;
+    tracing::info!(signal, "stopping: finishing what is in flight, for at most {}", show_duration(limit));
+    notify::stopping(limit);
+    drop(stop);
+    tokio::select! {
+        ended = &mut running => ending(ended),
+        signal = signals.stop() => {
+            tracing::warn!(signal, "stopped at once; what was in flight is recognised at the next start");
+            Exit::Interrupted
+        }
+    }
+}
+
+fn ending(ended: Ended) -> Exit {
+    match ended {
+        Ended::Drained => {
+            tracing::info!("stopped, everything settled");
+            Exit::Ok
+        }
+        Ended::LimitReached => {
+            tracing::warn!("stopped at the drain limit; what was in flight is recognised at the next start");
+            Exit::Interrupted
+        }
+        Ended::ByItself => {
+            tracing::error!("stopped without having been asked; the service manager should start it again");
+            Exit::Software
+        }
+    }
 }

@@ -27,6 +27,8 @@ pub struct Broker {
     pub kind: BrokerKind,
     /// Its address with login; read it by [`super::Config::broker_uri`].
     pub(super) uri: Option<SecretSource>,
+    /// PEM file with the server's certificate authority; without one those of the system are trusted.
+    pub ca_file: Option<PathBuf>,
     /// Unsettled deliveries per campaign.
     pub prefetch: u16,
     /// Longest wait for a connection.
@@ -59,6 +61,7 @@ impl Broker {
         let broker = Self {
             kind: section.choice("kind", &[("rabbitmq", BrokerKind::RabbitMq), ("embedded", BrokerKind::Embedded)]),
             uri: SecretSource::find(&mut section, &keys),
+            ca_file: section.path("ca-file").map(|found| found.value),
             // A quorum queue takes at most 2000.
             prefetch: section.number("prefetch", 1..=2000).map_or(1, |found| u16::try_from(found.value).unwrap_or(u16::MAX)),
             connect_timeout: section.duration("connect-timeout", secs(1)..=secs(300)),
