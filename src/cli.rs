@@ -1,18 +1,23 @@
 //! The command line: one file per subcommand. Help texts teach; `--json` stands wherever a table is printed.
 
 mod account;
+mod ask;
+mod batch;
 mod campaign;
 mod check;
+mod client;
 mod dead;
 mod demo;
 mod enqueue;
 mod exit;
 mod generate;
 mod policy;
+mod progress;
 mod run;
 mod send;
 mod simulate;
 mod table;
+mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -4,7 +4,7 @@ use super::{Exit, Failure};
 
 /// Arguments of `campaignd demo`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub(super) struct Args {}
 
 /// Runs it.
 pub(super) async fn run(_args: Args, _globals: &super::Globals) -> Result<Exit, Failure> {
