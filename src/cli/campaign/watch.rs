@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{describe, show};
+use super::describe;
 use crate::cli::account::because;
 use crate::cli::client::Client;
 use crate::cli::progress::Progress;
