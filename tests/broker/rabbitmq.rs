@@ -1,26 +1,30 @@
-//! The contract on a real RabbitMQ, and what only RabbitMQ can do: restart, die, run out of memory, refuse, be cut off.
+//! The contract on a real RabbitMQ, with the users and permissions of `deploy/rabbitmq`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use campaignd::broker::rabbitmq::{LinkStatus, RabbitMq, Role, Settings};
-use campaignd::broker::{Broker, BrokerError, Event, Source, Target};
+use campaignd::broker::Broker;
+use campaignd::broker::rabbitmq::{LinkStatus, RabbitMq, Settings};
 use campaignd::clock::Clock;
 use tokio::time::timeout;
 
-use crate::contract::{Home, Inbox, campaign, contract_tests, id, job, numbered, publish, publish_all, wait_for_depth};
+use crate::contract::{Home, contract_tests};
 use crate::support::{RabbitNode, User};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn up(rabbit: &RabbitMq) {
-    let mut status = rabbit.status();
-    let wait = status.wait_for(|s| *s == LinkStatus::Up);
-    let seen = timeout(PATIENCE, wait).await;
-    assert!(seen.is_ok(), "not connected: {:?}", *rabbit.status().borrow());
+pub(crate) async fn up(rabbit: &RabbitMq) {
+    status_becomes(rabbit, |s| *s == LinkStatus::Up).await;
 }
 
-async fn connected(node: &RabbitNode, vhost: &str) -> Arc<RabbitMq> {
+/// Waits for a status. Gives a copy: the link cannot go on while somebody holds a borrow of its status.
+pub(crate) async fn status_becomes(rabbit: &RabbitMq, wanted: impl FnMut(&LinkStatus) -> bool) -> LinkStatus {
+    let mut status = rabbit.status();
+    let seen = timeout(PATIENCE, status.wait_for(wanted)).await.map(|seen| seen.unwrap().clone());
+    seen.unwrap_or_else(|_| panic!("the link is still {:?}", *rabbit.status().borrow()))
+}
+
+pub(crate) async fn connected(node: &RabbitNode, vhost: &str) -> Arc<RabbitMq> {
     let rabbit = RabbitMq::connect(Settings::new(node.uri(vhost, User::Daemon).into()), Clock::system());
     up(&rabbit).await;
     Arc::new(rabbit)

@@ -6,9 +6,9 @@ bin=/usr/lib/rabbitmq/bin
 trap '' INT TERM HUP PIPE # it must outlive the test program to clean up after it
 
 beam() { cat "$RABBITMQ_PID_FILE" 2>/dev/null; }
-gone() { # waits until no process $1 is left
+gone() { # waits until process $1 has ended; a dead one that nobody has waited for is still listed, as a zombie
     n=0
-    while [ -n "$1" ] && kill -0 "$1" 2>/dev/null && [ $n -lt 300 ]; do n=$((n + 1)); sleep 0.1; done
+    while [ -n "$1" ] && grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status" && [ $n -lt 300 ]; do n=$((n + 1)); sleep 0.1; done
 }
 kill_node() {
     pid=$(beam)

@@ -2,7 +2,14 @@
 //!
 //! Tests share [`RabbitNode::shared`] and take a virtual host each; a test that stops or starves its node starts its own.
 //! All calls block; a node takes about five seconds to start.
-#![allow(clippy::allow_attributes, dead_code, reason = "each test program includes this file and uses its own part of it")]
+#![allow(
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    dead_code,
+    unreachable_pub,
+    reason = "included by several test programs, each with its own part of it in use; a test fails by panicking"
+)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
