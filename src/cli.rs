@@ -11,6 +11,7 @@ mod demo;
 mod enqueue;
 mod exit;
 mod generate;
+mod local;
 mod policy;
 mod progress;
 mod run;

@@ -26,7 +26,7 @@ use crate::job::AccountName;
 use crate::policy::{Rules, Severity};
 use crate::store::Store;
 use crate::store::sled::SledStore;
-use crate::{dice, notify};
+use crate::{admin, dice, notify};
 
 /// After the engine: longest wait for the broker to take its goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -232,6 +232,13 @@ fn store(dir: &Path, clock: &Clock, alerts: &Alerts) -> Result<Arc<dyn Store>, F
     Ok(Arc::new(opened.store))
 }
 
-async fn serve_admin(_listener: TcpListener, _handle: Handle, _broker: Arc<dyn Broker>, shutdown: impl Future<Output = ()>) {
-    shutdown.await;
+async fn serve_admin(
+    listener: TcpListener,
+    handle: Handle,
+    broker: Arc<dyn Broker>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) {
+    if let Err(error) = admin::serve(listener, handle, broker, shutdown).await {
+        tracing::error!(%error, "the admin API has stopped; sending goes on");
+    }
 }

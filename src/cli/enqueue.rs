@@ -7,10 +7,6 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-pub(super) use preflight::rate;
-pub(super) use publish::{Door, Ended, publish};
-
-use self::preflight::Preflight;
 use super::batch::{Batch, BatchArgs};
 use super::client::Client;
 use super::progress::Progress;
@@ -20,6 +16,9 @@ use super::{Exit, Failure, Globals};
 use crate::broker::rabbitmq::{self, ConnectError, RabbitMq, Role};
 use crate::clock::Clock;
 use crate::config::{BrokerKind, Config, process_env};
+use preflight::Preflight;
+pub(super) use preflight::warnings;
+pub(super) use publish::{Door, Ended, publish};
 
 /// Arguments of `campaignd enqueue`.
 #[derive(Debug, clap::Args)]

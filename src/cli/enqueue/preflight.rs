@@ -107,7 +107,7 @@ impl<'a> Preflight<'a> {
 }
 
 /// Messages per second that both windows allow in the long run.
-pub(in crate::cli) fn rate(limits: Limits) -> Option<f64> {
+fn rate(limits: Limits) -> Option<f64> {
     let minute = limits.minute.map(|minute| f64::from(minute) / 60.0);
     let second = limits.second.map(f64::from);
     match (second, minute) {
@@ -143,7 +143,7 @@ fn countries(survey: &Survey) -> Table {
 }
 
 /// What is likely to fail, as far as it can be seen from here.
-fn warnings(batch: &Batch) -> Vec<String> {
+pub(in crate::cli) fn warnings(batch: &Batch) -> Vec<String> {
     let (survey, notes, kind) = (&batch.survey, &batch.survey.notes, batch.template.kind());
     let template = kind == MessageKind::Template;
     let us = survey.countries.get("US").map_or(0, |country| country.jobs);

@@ -1,0 +1,213 @@
+//! A daemon within one command: the same engine on the embedded broker and the ledger of a directory, for `send` and `demo`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::account::because;
+use super::dead::print_groups;
+use super::enqueue::warn;
+use super::progress::Progress;
+use super::table::{Table, harmless, print};
+use super::words::{count, percent};
+use super::{Exit, Failure};
+use crate::admin::{DeadGroup, grouped};
+use crate::alert::{Alert, Alerts, Status};
+use crate::broker::Broker;
+use crate::broker::embedded::Embedded;
+use crate::campaign::PauseTarget;
+use crate::clock::Clock;
+use crate::dice;
+use crate::engine::{Account, CampaignView, CommandError, DeadSelection, Drained, Engine, Handle, Parts, PauseView, Settings};
+use crate::job::{AccountName, CampaignId};
+use crate::policy::{Rules, Severity};
+use crate::store::sled::SledStore;
+
+/// Between two looks at the campaign.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// An engine that is built and not yet started.
+pub(super) struct Local {
+    engine: Engine,
+    pub(super) handle: Handle,
+    pub(super) broker: Arc<dyn Broker>,
+    pub(super) alerts: mpsc::Receiver<Arc<Alert>>,
+    /// The ledger could not be opened and began anew.
+    pub(super) ledger_lost: bool,
+}
+
+impl Local {
+    /// Opens the directory and builds the engine, with one account.
+    pub(super) fn open(
+        dir: &Path,
+        name: &AccountName,
+        account: Account,
+        rules: Rules,
+        settings: Settings,
+    ) -> Result<Self, Failure> {
+        let clock = Clock::system();
+        let unusable = |error: &dyn std::fmt::Display| Failure::new(Exit::CantCreate, error);
+        let opened = SledStore::open(dir, &clock).map_err(|error| unusable(&error))?;
+        let broker: Arc<dyn Broker> = Arc::new(Embedded::open(dir, clock.clone()).map_err(|error| unusable(&error))?);
+        let (alerts, received) = Alerts::channel();
+        let parts = Parts {
+            broker: Arc::clone(&broker),
+            store: Arc::new(opened.store),
+            accounts: BTreeMap::from([(name.clone(), account)]),
+            rules: Arc::new(rules),
+            alerts,
+            clock,
+            dice: dice::unforeseen(),
+            settings: Settings { default_account: Some(name.clone()), ..settings },
+        };
+        let (engine, handle) = Engine::build(parts).map_err(|error| Failure::new(Exit::Io, error))?;
+        Ok(Self { engine, handle, broker, alerts: received, ledger_lost: opened.moved_aside.is_some() })
+    }
+}
+
+/// Runs the engine beside `work`, and lets it drain when that is done.
+pub(super) async fn run_beside<T>(
+    engine: Local,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<(T, Drained), Failure> {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut running = pin!(engine.engine.run(async { drop(stopped.await) }));
+    let done = tokio::select! {
+        done = work => done,
+        _ = &mut running => return Err(Failure::new(Exit::Software, "the engine stopped by itself; run the same command again")),
+    };
+    drop(stop);
+    let drained = running.await;
+    Ok((done?, drained))
+}
+
+impl Local {
+    /// Takes the parts that the work beside the engine uses.
+    pub(super) fn eyes(&mut self) -> Eyes {
+        let (_, none) = mpsc::channel(1);
+        Eyes { handle: self.handle.clone(), alerts: std::mem::replace(&mut self.alerts, none) }
+    }
+}
+
+/// What the command sees of its engine.
+pub(super) struct Eyes {
+    pub(super) handle: Handle,
+    alerts: mpsc::Receiver<Arc<Alert>>,
+}
+
+/// How watching ended.
+pub(super) enum Seen {
+    /// The campaign is over.
+    Over(CampaignView),
+    /// It is paused until somebody resumes it.
+    Held(CampaignView, PauseView),
+}
+
+impl Eyes {
+    /// Follows the campaign until it is over or paused until resumed.
+    pub(super) async fn follow(&mut self, campaign: &CampaignId, progress: &mut Progress) -> Result<Seen, Failure> {
+        loop {
+            while let Ok(alert) = self.alerts.try_recv() {
+                tell(progress, &alert)?;
+            }
+            // The engine hears of a new campaign a moment after it was announced.
+            if let Some(view) = self.look(campaign).await? {
+                progress.campaign(&view)?;
+                if matches!(view.state.as_str(), "finished" | "cancelled") {
+                    return Ok(Seen::Over(view));
+                }
+                let held = [&view.pause, &view.account_pause].into_iter().flatten().find(|pause| pause.pause.until.is_none());
+                // What is in flight when a pause begins still settles.
+                if let (Some(pause), 0) = (held.cloned(), view.in_flight) {
+                    return Ok(Seen::Held(view, pause));
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    pub(super) async fn look(&self, campaign: &CampaignId) -> Result<Option<CampaignView>, Failure> {
+        match self.handle.campaign(campaign).await {
+            Ok(view) => Ok(Some(view)),
+            Err(CommandError::NotFound(_)) => Ok(None),
+            Err(error) => Err(engine_failure(&error)),
+        }
+    }
+
+    /// Lifts the pauses that wait for a person: the campaign's, then its account's.
+    pub(super) async fn resume(&self, view: &CampaignView) -> Result<Vec<PauseView>, Failure> {
+        let mut lifted = Vec::new();
+        let own = (&view.pause, PauseTarget::Campaign(view.id.clone()));
+        for (pause, target) in [own, (&view.account_pause, PauseTarget::Account(view.account.clone()))] {
+            if let Some(pause) = pause.as_ref().filter(|pause| pause.pause.until.is_none()) {
+                self.handle.resume(target).await.map_err(|error| engine_failure(&error))?;
+                lifted.push(pause.clone());
+            }
+        }
+        Ok(lifted)
+    }
+
+    /// Its dead letters by reason.
+    pub(super) async fn dead(&self, campaign: &CampaignId) -> Result<Vec<DeadGroup>, Failure> {
+        let letters = self.handle.dead(campaign.clone(), DeadSelection::default(), false).await;
+        Ok(grouped(letters.map_err(|error| engine_failure(&error))?))
+    }
+}
+
+pub(super) fn engine_failure(error: &CommandError) -> Failure {
+    Failure::new(Exit::Io, format_args!("{error}; run the same command again: nothing is sent twice"))
+}
+
+fn tell(progress: &Progress, alert: &Alert) -> Result<(), Failure> {
+    let sign = match (alert.status, alert.severity) {
+        (Status::Resolved, _) | (_, Severity::Info) => return Ok(()),
+        (_, Severity::Warning) => "warning",
+        (_, Severity::Critical) => "alert",
+    };
+    progress.line(&format!("{sign}: {}", harmless(&alert.summary)))
+}
+
+/// What became of every job, and why some failed.
+pub(super) fn outcomes(view: &CampaignView, dead: &[DeadGroup]) -> Result<(), Failure> {
+    let mut table = Table::new(["outcome", "jobs", "share"]).right([1, 2]);
+    let rows = [
+        ("sent", view.sent, true),
+        ("failed", view.dead, true),
+        ("expired", view.expired, false),
+        ("cancelled", view.cancelled, false),
+        ("to be retried", view.delayed, false),
+        ("waiting", view.waiting + view.in_flight, false),
+    ];
+    for (name, number, always) in rows {
+        if always || number > 0 {
+            table.row([name.to_owned(), count(number), percent(number, view.enqueued)]);
+        }
+    }
+    print("")?;
+    table.print()?;
+    if dead.is_empty() {
+        return Ok(());
+    }
+    print("\nWhy they failed:")?;
+    print_groups(dead)
+}
+
+/// A pause, and how to go on.
+pub(super) fn tell_pause(pause: &PauseView, go_on: &str) -> Result<(), Failure> {
+    let text = because(pause);
+    // The command that lifts it is for a daemon; here another one does.
+    let text = text.rsplit_once("\n    then: ").map_or(text.as_str(), |(text, _)| text);
+    print(format_args!("\npaused: {text}\n    then: {go_on}"))
+}
+
+/// Says aloud that the ledger is gone.
+pub(super) fn tell_lost_ledger(dir: &Path) {
+    warn(&format!(
+        "warning: the ledger in {} was damaged and moved aside. What was delivered before counts as outcome unknown and is not sent again by itself",
+        dir.display()
+    ));
+}
