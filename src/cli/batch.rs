@@ -76,6 +76,23 @@ pub(super) enum PriorityArg {
 }
 
 impl BatchArgs {
+    /// Two files and nothing else said.
+    pub(super) fn plain(campaign: CampaignId, recipients: PathBuf, message: PathBuf) -> Self {
+        Self {
+            campaign,
+            recipients,
+            message,
+            format: None,
+            account: None,
+            sandbox: false,
+            mmlite: false,
+            on_unknown: OnUnknownArg::default(),
+            priority: PriorityArg::default(),
+            not_after: None,
+            skip_invalid: false,
+        }
+    }
+
     fn options(&self) -> Options {
         Options {
             sandbox: self.sandbox,

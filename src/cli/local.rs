@@ -1,6 +1,6 @@
 //! A daemon within one command: the same engine on the embedded broker and the ledger of a directory, for `send` and `demo`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -89,7 +89,7 @@ impl Local {
     /// Takes the parts that the work beside the engine uses.
     pub(super) fn eyes(&mut self) -> Eyes {
         let (_, none) = mpsc::channel(1);
-        Eyes { handle: self.handle.clone(), alerts: std::mem::replace(&mut self.alerts, none) }
+        Eyes { handle: self.handle.clone(), alerts: std::mem::replace(&mut self.alerts, none), told: BTreeSet::new() }
     }
 }
 
@@ -97,6 +97,8 @@ impl Local {
 pub(super) struct Eyes {
     pub(super) handle: Handle,
     alerts: mpsc::Receiver<Arc<Alert>>,
+    /// Rules whose alert has been shown: once each is enough on a terminal.
+    told: BTreeSet<String>,
 }
 
 /// How watching ended.
@@ -112,7 +114,9 @@ impl Eyes {
     pub(super) async fn follow(&mut self, campaign: &CampaignId, progress: &mut Progress) -> Result<Seen, Failure> {
         loop {
             while let Ok(alert) = self.alerts.try_recv() {
-                tell(progress, &alert)?;
+                if self.told.insert(alert.rule.clone()) {
+                    tell(progress, &alert)?;
+                }
             }
             // The engine hears of a new campaign a moment after it was announced.
             if let Some(view) = self.look(campaign).await? {
@@ -168,7 +172,7 @@ fn tell(progress: &Progress, alert: &Alert) -> Result<(), Failure> {
         (_, Severity::Warning) => "warning",
         (_, Severity::Critical) => "alert",
     };
-    progress.line(&format!("{sign}: {}", harmless(&alert.summary)))
+    progress.line(&format!("{sign} ({}, shown once): {}", harmless(&alert.rule), harmless(&alert.summary)))
 }
 
 /// What became of every job, and why some failed.
