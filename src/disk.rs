@@ -10,6 +10,8 @@ mod lock;
 mod open;
 mod slot;
 
+#[cfg(test)]
+pub(crate) use database::Trouble;
 pub(crate) use database::{Database, key_between, prefix_end};
 pub(crate) use group::{Group, Written};
 pub(crate) use lock::Lock;

@@ -11,24 +11,62 @@ use super::Fault;
 /// leave its flush waiting for ever.
 const ROOM_BYTES: u64 = 8 << 20;
 
+/// Keys in a page of sled's that was filled in order, and the lookups after which it makes room (sled 0.34.7, `lru.rs`).
+const LEAF_KEYS: usize = 8;
+const LOOKUPS: usize = 64;
+
 /// An open database. Dropping it writes what is left.
 pub(crate) struct Database {
     db: sled::Db,
     file: File,
     dir: PathBuf,
     room_bytes: u64,
+    #[cfg(test)]
+    trouble: std::sync::Mutex<Option<Trouble>>,
+}
+
+/// What a test wants the next write to suffer.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// It fails before anything is written.
+    Lost,
+    /// It fails when all of it is on disk.
+    Kept,
 }
 
 impl Database {
     pub(super) fn new(db: sled::Db, dir: &Path) -> io::Result<Self> {
         let file = File::open(dir.join("db"))?;
-        Ok(Self { db, file, dir: dir.to_owned(), room_bytes: ROOM_BYTES })
+        Ok(Self {
+            db,
+            file,
+            dir: dir.to_owned(),
+            room_bytes: ROOM_BYTES,
+            #[cfg(test)]
+            trouble: std::sync::Mutex::default(),
+        })
     }
 
     /// Refuses writes as if the disk were full when less than `bytes` are free.
     #[cfg(test)]
     pub(crate) const fn want_room(&mut self, bytes: u64) {
         self.room_bytes = bytes;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn suffer(&self, trouble: Trouble) {
+        *self.trouble.lock().unwrap() = Some(trouble);
+    }
+
+    #[cfg(test)]
+    fn suffers(&self, trouble: Trouble) -> Result<(), Fault> {
+        let mut next = self.trouble.lock().unwrap();
+        if *next == Some(trouble) {
+            *next = None;
+            return Err(Fault::Io("a test wanted this".into()));
+        }
+        Ok(())
     }
 
     /// Whether the disk has room to go on. Nothing has been touched when it has not.
@@ -48,6 +86,8 @@ impl Database {
 
     /// Applies a batch: all of it or nothing will be there after a crash. Not on disk before [`Database::flush`].
     pub(crate) fn apply(&self, batch: sled::Batch) -> Result<(), Fault> {
+        #[cfg(test)]
+        self.suffers(Trouble::Lost)?;
         self.db.apply_batch(batch).map_err(|e| self.fault(e))
     }
 
@@ -55,7 +95,10 @@ impl Database {
     pub(crate) fn flush(&self) -> Result<(), Fault> {
         self.db.flush().map_err(|e| self.fault(e))?;
         // sled's flush on Linux is sync_file_range(2), which leaves the drive's cache and the file's size out
-        self.file.sync_data().map_err(|e| self.io_fault(&e))
+        self.file.sync_data().map_err(|e| self.io_fault(&e))?;
+        #[cfg(test)]
+        self.suffers(Trouble::Kept)?;
+        Ok(())
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, Fault> {
@@ -78,6 +121,27 @@ impl Database {
         prefix: &[u8],
     ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, sled::IVec), Fault>> + '_ {
         self.db.scan_prefix(prefix).map(|item| item.map_err(|e| self.fault(e)))
+    }
+
+    /// Passes every key that starts with `prefix` to `each`, in memory that does not grow with their number.
+    ///
+    /// sled counts a page as used once it was looked up, but makes room only after 64 lookups in the page's group (one of 256); reading a
+    /// large database once would keep all of it. So the page just read is looked up that often.
+    pub(crate) fn read_through<E: From<Fault>>(
+        &self,
+        prefix: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for (count, item) in self.prefixed(prefix).enumerate() {
+            let (key, value) = item?;
+            each(&key, &value)?;
+            if count % LEAF_KEYS == 0 {
+                for _ in 0..LOOKUPS {
+                    self.get(&key)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn fault(&self, error: sled::Error) -> Fault {

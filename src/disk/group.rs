@@ -52,8 +52,8 @@ pub(crate) struct Group<T> {
 }
 
 impl<T: Send + 'static> Group<T> {
-    /// Starts the thread. `write` gets each group in order of arrival; an empty one when it asked to be called again, and a last
-    /// empty one before the end.
+    /// Starts the thread. `write` gets each group in order of arrival; an empty one at the start, when it asked to be called
+    /// again, and before the end.
     pub(crate) fn start(name: &str, write: impl FnMut(Vec<T>) -> Written + Send + 'static) -> std::io::Result<Self> {
         let (queue, items) = channel();
         let thread = thread::Builder::new().name(name.into()).spawn(move || run(&items, write))?;
@@ -107,7 +107,8 @@ impl<T> Drop for Group<T> {
 }
 
 fn run<T>(items: &Receiver<Pending<T>>, mut write: impl FnMut(Vec<T>) -> Written) {
-    let mut again: Option<Duration> = None;
+    // the first call finds out what an earlier process left to do
+    let mut again = Some(Duration::ZERO);
     let mut started = Instant::now();
     let mut size = 0;
     loop {

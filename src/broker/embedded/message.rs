@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::queue::QueueName;
 use crate::broker::{Headers, Message};
 use crate::disk::fields::{Fields, put_bytes};
-use crate::disk::{Fault, key_between, prefix_end};
+use crate::disk::{Fault, key_between};
 
 const PREFIX: u8 = b'j';
 const LAYOUT: u8 = 1;
@@ -42,11 +42,6 @@ pub(super) fn key(queue: &QueueName, number: u64, piece: u8) -> Vec<u8> {
     let mut key = key_between(PREFIX, queue.as_str(), number);
     key.push(piece);
     key
-}
-
-/// The first key after all messages of the queue.
-pub(super) fn end(queue: &QueueName) -> Vec<u8> {
-    prefix_end(PREFIX, queue.as_str())
 }
 
 /// The number in a key of the queue's.
@@ -128,7 +123,9 @@ mod tests {
         QueueName::jobs(&"spring".parse().unwrap())
     }
 
-    fn cut(number: u64, stored: &[u8]) -> Vec<Result<(Vec<u8>, Vec<u8>), Fault>> {
+    type Item = Result<(Vec<u8>, Vec<u8>), Fault>;
+
+    fn cut(number: u64, stored: &[u8]) -> Vec<Item> {
         pieces(stored).map(|(piece, value)| Ok((key(&queue(), number, piece), value))).collect()
     }
 
@@ -165,11 +162,11 @@ mod tests {
     #[test]
     fn a_missing_piece_is_noticed_and_a_lone_one_passed_over() {
         let mut items = cut(1, &[7; 20_000]);
-        items.remove(1);
+        drop(items.remove(1));
         items.extend(cut(2, b"next"));
         assert!(assemble(items.into_iter(), 9, 9_999_999).is_err());
         let mut items = cut(1, &[7; 20_000]);
-        items.remove(0);
+        drop(items.remove(0));
         items.extend(cut(2, b"next"));
         assert_eq!(assemble(items.into_iter(), 9, 9_999_999).unwrap().len(), 1);
     }

@@ -81,12 +81,11 @@ fn check_format(database: &Database) -> Result<(), OpenFault> {
     }
 }
 
-fn read_ledgers(database: &Database, drops: &BTreeMap<CampaignId, u32>) -> Result<Memory, OpenFault> {
+fn read_ledgers(database: &Database, drops: &BTreeMap<CampaignId, u32>) -> Result<Memory, Fault> {
     let mut memory = Memory::default();
     let mut current: Option<(CampaignId, u32, Ledger)> = None;
-    for item in database.prefixed(&[ledger::PREFIX]) {
-        let (key, value) = item?;
-        let (name, number) = ledger::parse_key(&key).ok_or_else(|| unreadable("l"))?;
+    database.read_through(&[ledger::PREFIX], |key, value| {
+        let (name, number) = ledger::parse_key(key).ok_or_else(|| unreadable("l"))?;
         if current.as_ref().is_none_or(|(id, ..)| id.as_str() != name) {
             let id: CampaignId = name.parse().map_err(|_| unreadable("l"))?;
             let below = drops.get(&id).copied().unwrap_or(0);
@@ -94,13 +93,16 @@ fn read_ledgers(database: &Database, drops: &BTreeMap<CampaignId, u32>) -> Resul
                 *memory.ledger(&id) = done;
             }
         }
-        if let Some((_, below, ledger)) = &mut current {
-            ledger.next = ledger.next.max(*below);
-            if number >= *below {
-                ledger.take(number, &value).map_err(|_| unreadable("l"))?;
-            }
+        let Some((_, below, ledger)) = &mut current else { return Ok(()) };
+        ledger.next = ledger.next.max(*below);
+        if number < *below {
+            return Ok(());
         }
-    }
+        if ledger.next > 0 && number != ledger.next {
+            return Err(Fault::Damaged(format!("ledger values before number {number} are missing")));
+        }
+        ledger.take(number, value).map_err(|_| unreadable("l"))
+    })?;
     if let Some((id, _, done)) = current {
         *memory.ledger(&id) = done;
     }

@@ -97,3 +97,224 @@ async fn a_second_process_is_told_who_has_it() {
     drop(first);
     open(dir.path());
 }
+
+fn on_disk(store: &SledStore) -> usize {
+    store.shared.database.read(|db| Ok::<_, Fault>(db.prefixed(b"l").count() + db.prefixed(b"d").count())).unwrap()
+}
+
+#[tokio::test]
+async fn a_dropped_ledger_leaves_the_counts_and_goes_bit_by_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).store;
+    store.commit(vec![Change::Campaign(campaign("spring"))]).await.unwrap();
+    for chunk in 0..300_u64 {
+        store.commit(vec![ledger((chunk * 10..chunk * 10 + 10).map(sent))]).await.unwrap();
+    }
+    let mut record = campaign("spring");
+    record.counts = counts(&store);
+    record.ledger_gone = true;
+    assert_eq!(record.counts.sent, 3000);
+    store.commit(vec![Change::Campaign(record), Change::DropLedger(spring())]).await.unwrap();
+    assert_eq!(state(&store, 5), None);
+    assert_eq!(counts(&store).sent, 3000);
+    store.commit(vec![ledger([opened(5)])]).await.unwrap();
+    assert_eq!(state(&store, 5), Some(JobState::Opened));
+    drop(store);
+    let Opened { store, moved_aside, .. } = open(dir.path());
+    assert_eq!(moved_aside, None);
+    assert_eq!(state(&store, 5), Some(JobState::Opened));
+    assert_eq!(state(&store, 6), None);
+    let limit = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while on_disk(&store) > 1 {
+        assert!(tokio::time::Instant::now() < limit, "{} keys left", on_disk(&store));
+        store.commit(vec![Change::Campaign(campaign("other"))]).await.unwrap();
+    }
+    drop(store);
+    assert_eq!(state(&open(dir.path()).store, 5), Some(JobState::Opened));
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_the_same_commit_goes_through_once_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).store;
+    store.commit(vec![Change::Campaign(campaign("spring"))]).await.unwrap();
+    store.shared.database.meddle(|db| db.as_mut().unwrap().want_room(u64::MAX));
+    let refused = store.commit(vec![ledger([opened(1)])]).await;
+    assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
+    assert_eq!(state(&store, 1), None);
+    store.shared.database.meddle(|db| db.as_mut().unwrap().want_room(0));
+    store.commit(vec![ledger([opened(1)])]).await.unwrap();
+    assert_eq!(counts(&store).in_flight, 1);
+}
+
+#[tokio::test]
+async fn a_commit_repeated_after_an_error_counts_once_wherever_it_failed() {
+    for trouble in [crate::disk::Trouble::Lost, crate::disk::Trouble::Kept] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path()).store;
+        store.commit(vec![Change::Campaign(campaign("spring")), ledger([opened(1)])]).await.unwrap();
+        store.shared.database.meddle(|db| db.as_ref().unwrap().suffer(trouble));
+        let commit = vec![ledger([sent(1), opened(2)])];
+        assert!(matches!(store.commit(commit.clone()).await, Err(StoreError::Io(_))));
+        store.commit(commit).await.unwrap();
+        let check = |store: &SledStore| {
+            let counts = counts(store);
+            assert_eq!((counts.sent, counts.in_flight, counts.batches[0].seen), (1, 1, 2), "{trouble:?}");
+            assert_eq!(state(store, 2), Some(JobState::Opened));
+        };
+        check(&store);
+        store.commit(vec![ledger([sent(2)])]).await.unwrap();
+        drop(store);
+        assert_eq!(counts(&open(dir.path()).store).sent, 2, "{trouble:?}");
+    }
+}
+
+#[tokio::test]
+async fn jobs_that_share_a_fingerprint_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).store;
+    // derived ids whose first 8 bytes agree share a fingerprint
+    let twin = |last: &str| -> JobId { format!("r{}{last}", "0123456789abcdef00000000000000").parse().unwrap() };
+    let (a, b, c) = (twin("01"), twin("02"), twin("03"));
+    let record = |job: &JobId| Record::new(job.clone(), None, 0, JobState::Opened, 1, 0);
+    store.commit(vec![Change::Ledger(spring(), vec![record(&a)])]).await.unwrap();
+    store.commit(vec![Change::Ledger(spring(), vec![record(&b)])]).await.unwrap();
+    let knows = |job: &JobId| store.find(&spring(), job).unwrap().is_some();
+    assert!(knows(&a) && knows(&b));
+    assert!(!knows(&c), "a job never heard of must not look sent");
+}
+
+#[tokio::test]
+async fn a_newer_format_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = || sled::open(dir.path().join("ledger")).unwrap();
+    raw().insert("m", &[9]).unwrap();
+    let refused = SledStore::open(dir.path(), &Clock::system()).unwrap_err();
+    assert!(matches!(refused, OpenError::Newer { found: 9, supported: 1, .. }), "{refused}");
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert_eq!(raw().get("m").unwrap().unwrap(), &[9]);
+}
+
+/// Everything that can happen to files: none of it may kill or hang the process, and afterwards it works again.
+#[tokio::test]
+async fn damaged_files_are_moved_aside_or_opened_and_never_kill_the_process() {
+    let origin = tempfile::tempdir().unwrap();
+    let store = open(origin.path()).store;
+    for chunk in 0..400_u64 {
+        store.commit(vec![Change::Campaign(campaign("spring")), ledger((chunk * 20..chunk * 20 + 20).map(sent))]).await.unwrap();
+    }
+    drop(store);
+    drop(open(origin.path()));
+    let length = std::fs::metadata(origin.path().join("ledger/db")).unwrap().len();
+    let mut aside = 0;
+    for case in 0..24_u64 {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger_dir = dir.path().join("ledger");
+        copy(&origin.path().join("ledger"), &ledger_dir);
+        damage(&ledger_dir, case, length);
+        let Opened { store, moved_aside, fresh } = open(dir.path());
+        aside += usize::from(moved_aside.is_some());
+        if let Some(moved) = moved_aside {
+            assert!(moved.file_name().unwrap().to_str().unwrap().starts_with("ledger.damaged-20"), "{moved:?}");
+            assert!(moved.is_dir() && !fresh);
+            assert_eq!(store.load().unwrap(), Contents::default());
+        }
+        store.commit(vec![Change::Campaign(campaign("after"))]).await.unwrap();
+        drop(store);
+        assert!(open(dir.path()).store.load().unwrap().campaigns.iter().any(|c| c.id.as_str() == "after"), "case {case}");
+    }
+    assert!(aside > 3, "only {aside} of the damages were noticed");
+    println!("moved aside: {aside} of 24");
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in from.read_dir().unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn damage(dir: &Path, case: u64, length: u64) {
+    let db = dir.join("db");
+    let snapshot = || {
+        let mut found = dir.read_dir().unwrap().map(|e| e.unwrap().path());
+        found.find(|p| p.file_name().unwrap().to_str().unwrap().starts_with("snap.")).unwrap()
+    };
+    match case {
+        0..8 => std::fs::OpenOptions::new().write(true).open(db).unwrap().set_len(length * case / 8).unwrap(),
+        8..18 => {
+            let mut bytes = std::fs::read(&db).unwrap();
+            let at = usize::try_from(length * (case - 8) / 10 + 777).unwrap();
+            let end = bytes.len().min(at + 64);
+            bytes[at..end].iter_mut().for_each(|byte| *byte ^= 0x5a);
+            std::fs::write(&db, bytes).unwrap();
+        }
+        18 => std::fs::remove_file(db).unwrap(),
+        19 => std::fs::remove_file(snapshot()).unwrap(),
+        20 => std::fs::write(snapshot(), b"").unwrap(),
+        21 => std::fs::write(snapshot(), [0xff; 4000]).unwrap(),
+        22 => std::fs::write(dir.join("conf"), b"segment_size: x").unwrap(),
+        _ => std::fs::write(db, vec![0; usize::try_from(length).unwrap()]).unwrap(),
+    }
+}
+
+#[test]
+fn an_unfinished_snapshot_of_a_killed_process_does_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    std::fs::write(dir.path().join("ledger/snap.FFFFFFFFFFFFFFFF.generating"), b"half").unwrap();
+    assert_eq!(open(dir.path()).moved_aside, None);
+}
+
+const CHILD: &str = "CAMPAIGND_TEST_KILLED_WRITER";
+
+/// Run by the next test in a process of its own: commits and says so until it is killed.
+#[tokio::test]
+async fn writer_to_be_killed() {
+    let Some(dir) = std::env::var_os(CHILD) else { return };
+    let store = open(Path::new(&dir)).store;
+    for n in (0..).skip_while(|n| state(&store, *n).is_some()) {
+        store.commit(vec![ledger([opened(n)])]).await.unwrap();
+        println!("durable {n}");
+    }
+}
+
+#[test]
+fn whatever_was_durable_is_there_after_kill_9() {
+    use std::io::BufRead;
+    let dir = tempfile::tempdir().unwrap();
+    let mut durable = Vec::new();
+    for round in 1..=4_usize {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "store::sled::tests::writer_to_be_killed", "--nocapture"])
+            .env(CHILD, dir.path())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut seen = 0;
+        let said = |line: &String| line.split("durable ").nth(1).and_then(|n| n.parse::<u64>().ok());
+        for n in lines.by_ref().filter_map(|line| said(&line)) {
+            durable.push(n);
+            seen += 1;
+            if seen == 37 * round {
+                child.kill().unwrap();
+                break;
+            }
+        }
+        durable.extend(lines.filter_map(|line| said(&line)));
+        child.wait().unwrap();
+        let Opened { store, moved_aside, .. } = open(dir.path());
+        assert_eq!(moved_aside, None, "round {round}");
+        assert!(durable.len() >= seen && seen == 37 * round);
+        for n in &durable {
+            assert_eq!(state(&store, *n), Some(JobState::Opened), "{n} of {} is gone", durable.len());
+        }
+    }
+}
