@@ -232,6 +232,7 @@ fn store(dir: &Path, clock: &Clock, alerts: &Alerts) -> Result<Arc<dyn Store>, F
     Ok(Arc::new(opened.store))
 }
 
+/// A daemon that nobody can ask still sends.
 async fn serve_admin(
     listener: TcpListener,
     handle: Handle,
@@ -239,6 +240,6 @@ async fn serve_admin(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) {
     if let Err(error) = admin::serve(listener, handle, broker, shutdown).await {
-        tracing::error!(%error, "the admin API has stopped; sending goes on");
+        tracing::error!(%error, "the admin API no longer listens; sending goes on, restart to get it back");
     }
 }

@@ -5,11 +5,13 @@
 mod id;
 mod message;
 mod recipient;
+mod schema;
 mod wire;
 
 pub use id::{AccountName, CampaignId, IdError, JobId};
 pub use message::{Message, MessageKind};
 pub use recipient::{Recipient, RecipientError};
+pub use schema::SCHEMA;
 pub use wire::{JobError, MAX_BODY_BYTES};
 
 use jiff::Timestamp;

@@ -178,9 +178,9 @@ pub(super) async fn send(
 
 /// In a campaign, the same reply would come to this.
 fn meaning(decision: &policy::Decision) -> String {
-    let pause = decision.pause.map(|pause| format!("; {pause}")).unwrap_or_default();
-    let alert = decision.alert.map(|severity| format!("; alert: {severity}")).unwrap_or_default();
-    format!("in a campaign, rule {}: {}{pause}{alert}", decision.rule, decision.job)
+    let pause = decision.pause.map(|pause| format!(" Pause: {pause}.")).unwrap_or_default();
+    let alert = decision.alert.map(|severity| format!(" Alert: {severity}.")).unwrap_or_default();
+    format!("In a campaign, rule {} would decide. {}{pause}{alert}", decision.rule, decision.job)
 }
 
 fn job(to: Recipient) -> Result<Job, crate::job::JobError> {
