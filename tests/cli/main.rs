@@ -5,4 +5,5 @@ mod config;
 mod policy;
 #[path = "../support/process.rs"]
 mod process;
+mod service;
 mod systemd;
