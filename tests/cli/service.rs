@@ -1,6 +1,6 @@
 //! The daemon as systemd runs it: ready, watchdog, stop, signals, and what it says when it cannot start.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixDatagram;

@@ -1,6 +1,6 @@
 //! The binary as a child process that is gone with its owner, and waiting with a deadline instead of sleeping.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
