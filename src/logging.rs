@@ -37,7 +37,7 @@ pub const LEVEL_VARIABLE: &str = "CAMPAIGND_LOG";
 /// When `CAMPAIGND_LOG` is no level, or the journal was asked for and is not there.
 pub fn start(log: &Log) -> Result<(), Failure> {
     let level = process_env(LEVEL_VARIABLE);
-    let filter = EnvFilter::builder().parse(level.as_deref().unwrap_or(&log.level)).map_err(|_| {
+    let filter = EnvFilter::builder().parse(level.as_deref().unwrap_or(&log.level)).map(without_bodies).map_err(|_| {
         let whence = if level.is_some() { format!("${LEVEL_VARIABLE}") } else { "[log] level".into() };
         Failure::new(
             Exit::Config,
@@ -52,6 +52,14 @@ pub fn start(log: &Log) -> Result<(), Failure> {
     // Fails only when logging had been started before, and then it runs.
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
     Ok(())
+}
+
+/// lapin logs whole messages (returned ones at `warn`, frames at `trace`), recipients included. What matters of it is in our own errors.
+fn without_bodies(filter: EnvFilter) -> EnvFilter {
+    match "lapin=off".parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    }
 }
 
 type BoxedLayer<S> = Box<dyn Layer<S> + Send + Sync>;
@@ -157,5 +165,19 @@ mod tests {
         assert_eq!(chosen(LogFormat::Auto, true), LogFormat::Journal);
         assert_eq!(chosen(LogFormat::Auto, false), LogFormat::Text);
         assert_eq!(chosen(LogFormat::Json, true), LogFormat::Json);
+    }
+
+    #[test]
+    fn at_no_level_does_lapin_log_messages() {
+        let page = Page::default();
+        let to = page.clone();
+        let layer =
+            tracing_subscriber::fmt::layer().with_writer(move || to.clone()).with_filter(without_bodies(EnvFilter::new("trace")));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::warn!(target: "lapin::returned_messages", "905321234567");
+            tracing::debug!("ours");
+        });
+        let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("ours") && !text.contains("905321234567"), "{text}");
     }
 }

@@ -135,13 +135,13 @@ impl RabbitMq {
             async move { link.supervise(&settings).await }
         });
         Self {
+            nursery: Nursery::new(Arc::clone(&settings)),
             settings,
             clock,
             link,
             supervisor: Mutex::new(supervisor),
             consumers: Consumers::default(),
             permits: Semaphore::new(publish::IN_FLIGHT),
-            nursery: Nursery::default(),
             marks: Marks { session: dice::unforeseen().random(), next: 0.into() },
         }
     }

@@ -435,3 +435,79 @@ async fn under_a_memory_alarm_publishes_wait_and_consuming_goes_on() {
     }
     assert!(!seen.contains(&"not handed over".to_owned()), "a publish given up while blocked must not come later: {seen:?}");
 }
+
+/// Declares a campaign's queue as the daemon does, and kills the node before the queue is safe.
+async fn kill_young(node: &RabbitNode, vhost: &str, declare: impl AsyncFnOnce()) {
+    declare().await;
+    wait_until_declared(node, vhost).await;
+    block_in_place(|| {
+        node.kill9();
+        node.boot();
+    });
+}
+
+async fn wait_until_declared(node: &RabbitNode, vhost: &str) {
+    let (connection, _) = raw(&node.uri(vhost, User::Admin)).await;
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let there = async {
+        loop {
+            let channel = connection.create_channel().await.unwrap();
+            if channel.queue_declare("campaignd.jobs.spring".into(), passive, FieldTable::default()).await.is_ok() {
+                return;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, there).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_died_young_is_replaced_or_named() {
+    let node = block_in_place(RabbitNode::start);
+    let vhost = block_in_place(|| node.vhost());
+    let rabbit = connected(&node, &vhost).await;
+    let spring = campaign("spring");
+    sleep(Duration::from_secs(3)).await; // what is shared by the campaigns was declared just now, too
+
+    // The daemon lives on: it knows that the queue was never bound, and replaces it.
+    let preparing = {
+        let (rabbit, spring) = (Arc::clone(&rabbit), spring.clone());
+        let mut task = JoinSet::new();
+        task.spawn(async move { rabbit.prepare(&spring).await });
+        task
+    };
+    kill_young(&node, &vhost, async || {}).await;
+    assert!(preparing.join_all().await[0].is_err());
+    up(&rabbit).await;
+    let again = timeout(PATIENCE, async {
+        loop {
+            if let Ok(prepared) = rabbit.prepare(&spring).await {
+                return prepared;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
+    assert!(!again.await.unwrap().existed);
+    publish(&*rabbit, Target::Jobs(&spring), &job("alive")).await;
+    drain(&*rabbit, Source::Jobs(spring.clone()), &["alive".to_owned()].into()).await;
+    assert!(rabbit.remove(&spring).await.unwrap());
+    rabbit.close().await;
+    drop(rabbit);
+
+    // Daemon and node die together: the next daemon finds a queue that never answers, and says so.
+    kill_young(&node, &vhost, async || {
+        let (_connection, channel) = raw(&node.uri(&vhost, User::Admin)).await;
+        let mut quorum = FieldTable::default();
+        quorum.insert("x-queue-type".into(), lapin::types::AMQPValue::LongString("quorum".into()));
+        quorum.insert("x-delivery-limit".into(), lapin::types::AMQPValue::LongLongInt(1_000_000));
+        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        channel.queue_declare("campaignd.jobs.spring".into(), durable, quorum).await.unwrap();
+    })
+    .await;
+    let next = connected(&node, &vhost).await;
+    let found = next.prepare(&spring).await;
+    assert!(matches!(&found, Err(BrokerError::Denied(text)) if text.contains("no leader")), "{found:?}");
+    // Trying it has not disturbed the others.
+    assert_eq!(*next.status().borrow(), LinkStatus::Up);
+    assert!(!next.prepare(&campaign("summer")).await.unwrap().existed);
+}

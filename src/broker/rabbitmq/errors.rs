@@ -20,6 +20,11 @@ pub(super) fn is_missing(error: &Error) -> bool {
     reply_code(error) == Some(404) && !error.to_string().contains(NOT_READY)
 }
 
+/// The broker could not find the queue's leading process (541).
+pub(super) fn has_no_leader(error: &Error) -> bool {
+    reply_code(error) == Some(541)
+}
+
 /// What a failed call on an open connection means, `doing` telling what was attempted.
 pub(super) fn call(doing: &str, error: &Error) -> BrokerError {
     let text = format!("{doing}: {error}");

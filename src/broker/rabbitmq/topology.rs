@@ -1,22 +1,25 @@
 //! Declares what must exist, and makes and removes campaign queues so that neither a crash nor a late message loses a job.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ExchangeKind};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::errors::{call, is_missing};
+use super::errors::{call, has_no_leader, is_missing};
 use super::link::Wire;
 use super::names::{self, DEAD, INTAKE, JOBS, NOTES, STEPS, short};
+use super::{Settings, connect};
 use crate::broker::{BrokerError, Prepared, Source};
 
 /// A quorum queue whose node dies within 1.5 s of its declaration comes back without a leader, although publishes to it were
 /// confirmed (measured on 3.10.8 and 4.0.5). Nothing is routed to a queue before it is this old.
 const CRASH_SAFE: Duration = Duration::from_secs(2);
+/// How long a queue may take to answer before it counts as having no leader; an election takes well under a second.
+const LEADER: Duration = Duration::from_secs(5);
 /// Time for a message routed just before an unbind to show in the queue's count.
 const UNBOUND: Duration = Duration::from_millis(200);
 
@@ -84,19 +87,23 @@ struct Young {
 }
 
 /// Campaign queues on their way from declared to bound.
-#[derive(Default)]
 pub(super) struct Nursery {
+    settings: Arc<Settings>,
     young: Mutex<HashMap<String, Young>>,
 }
 
 impl Nursery {
+    pub(super) fn new(settings: Arc<Settings>) -> Self {
+        Self { settings, young: Mutex::default() }
+    }
+
     /// Makes sure the queue of `source` exists, is crash safe, and is bound to `exchange` with `key`.
     /// Any number of these may wait at the same time, also for the same queue.
     pub(super) async fn raise(&self, wire: &Wire, source: &Source, exchange: &str, key: &str) -> Result<Prepared, BrokerError> {
         let name = names::queue(source);
-        let existed = ready(&wire.consume, &name).await?.is_some();
+        let found = ready(&wire.consume, &name).await?;
         let channel = open(&wire.consume).await?;
-        let young = match (existed, self.get(&name)) {
+        let young = match (found.is_some(), self.get(&name)) {
             (true, Some(young)) if young.epoch == wire.epoch => Some(young),
             (true, Some(_)) => {
                 // The connection broke while it was young: it may have no leader. It was never bound, so it holds nothing.
@@ -104,7 +111,12 @@ impl Nursery {
                 deleted.map_err(|e| call(&format!("replacing queue {name}"), &e))?;
                 Some(self.declare(&channel, wire.epoch, &name).await?)
             }
-            (true, None) => None,
+            (true, None) => {
+                if found == Some(0) {
+                    answers(&self.settings, &name).await?;
+                }
+                None
+            }
             (false, _) => Some(self.declare(&channel, wire.epoch, &name).await?),
         };
         if let Some(young) = young {
@@ -130,6 +142,25 @@ impl Nursery {
 
     fn young(&self) -> std::sync::MutexGuard<'_, HashMap<String, Young>> {
         self.young.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Makes sure that an empty queue has a leader. Without one it looks empty and never answers: that happens when the whole
+/// machine dies within moments of its declaration, or when a cluster has lost its majority. So it is not for us to delete it.
+///
+/// On a connection of its own: RabbitMQ 3.10 ends the connection that reads from such a queue (541, noproc).
+async fn answers(settings: &Settings, queue: &str) -> Result<(), BrokerError> {
+    let connection = connect::open(settings, &format!("{} trial", settings.name)).await?;
+    let channel = open(&connection).await?;
+    let got = timeout(LEADER, channel.basic_get(short(queue), BasicGetOptions { no_ack: false })).await;
+    // A message that came just now goes back to the head when the connection closes.
+    let _ = timeout(UNBOUND, connection.close(200, short("OK"))).await;
+    match got {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(e)) if !has_no_leader(&e) => Err(call(&format!("trying queue {queue}"), &e)),
+        Ok(Err(_)) | Err(_) => Err(BrokerError::Denied(format!(
+            "queue {queue} has no leader; if all RabbitMQ nodes are up and it stays so, it is broken and empty: rabbitmqctl delete_queue {queue}"
+        ))),
     }
 }
 
