@@ -1,5 +1,7 @@
 //! The contract on the embedded broker.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
 use std::path::Path;
 use std::sync::Arc;
 
