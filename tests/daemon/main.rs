@@ -1,1 +1,18 @@
-//! The daemon against real RabbitMQ and the simulator: every policy row, restarts, kills.
+//! The daemon against real RabbitMQ and the simulated gateway: every row of the default policy, bad input, pauses, restarts, kills.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test may fail loudly, and what it indexes it has made itself"
+)]
+
+mod bad_input;
+mod campaigns;
+mod dead_letters;
+mod kills;
+mod policy_rows;
+mod restarts;
+mod stage;
+#[path = "../support/rabbitmq.rs"]
+mod support;
