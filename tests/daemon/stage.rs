@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::support::{RabbitNode, User};
 
 /// Longest wait for anything: generous, because many tests share few cores.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One test's world.
 pub(crate) struct Stage {
@@ -71,6 +71,7 @@ impl Stage {
 
     /// The same on a node of the test's own.
     pub(crate) async fn on(node: &RabbitNode, setup: Setup) -> Self {
+        drop(rustls::crypto::ring::default_provider().install_default()); // the first test to come installs it
         let vhost = node.vhost();
         let mut options = setup.simulator.clone();
         let balance = options.keys[0].balance;
