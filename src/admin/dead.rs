@@ -3,29 +3,31 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 
 use super::Desk;
 use super::campaigns::{Body, Id, json_or_default};
 use super::refusal::Refusal;
 use super::wire::{DeadGroup, DeadQuery, Requeued};
 use crate::engine::{DeadLetter, DeadSelection};
+use crate::job::CampaignId;
 
 /// Dead letters shown when no limit is asked for.
 const DEFAULT_LIMIT: u64 = 1000;
 
+type Shelf = Result<Path<String>, PathRejection>;
 type Asked = Result<Query<DeadQuery>, QueryRejection>;
 
-pub(super) async fn list(State(desk): State<Desk>, id: Id, asked: Asked) -> Result<Json<Vec<DeadLetter>>, Refusal> {
+pub(super) async fn list(State(desk): State<Desk>, shelf: Shelf, asked: Asked) -> Result<Json<Vec<DeadLetter>>, Refusal> {
     let Query(query) = asked?;
     let mut selection = selection(&query)?;
     selection.limit.get_or_insert(DEFAULT_LIMIT);
-    Ok(Json(desk.engine.dead(id?.0, selection, query.bodies).await?))
+    Ok(Json(desk.engine.dead(named(shelf)?, selection, query.bodies).await?))
 }
 
-pub(super) async fn groups(State(desk): State<Desk>, id: Id, asked: Asked) -> Result<Json<Vec<DeadGroup>>, Refusal> {
-    let letters = desk.engine.dead(id?.0, selection(&asked?.0)?, false).await?;
+pub(super) async fn groups(State(desk): State<Desk>, shelf: Shelf, asked: Asked) -> Result<Json<Vec<DeadGroup>>, Refusal> {
+    let letters = desk.engine.dead(named(shelf)?, selection(&asked?.0)?, false).await?;
     Ok(Json(grouped(letters)))
 }
 
@@ -33,6 +35,10 @@ pub(super) async fn requeue(State(desk): State<Desk>, id: Id, body: Body) -> Res
     let selection: DeadSelection = json_or_default(body)?;
     let requeued = desk.engine.requeue(id?.0, selection).await?;
     Ok(Json(Requeued { requeued }))
+}
+
+fn named(shelf: Shelf) -> Result<CampaignId, Refusal> {
+    CampaignId::shelf(&shelf?.0).map_err(|error| Refusal::bad(error, "name a campaign, or _unsorted for what belongs to none"))
 }
 
 fn selection(query: &DeadQuery) -> Result<DeadSelection, Refusal> {

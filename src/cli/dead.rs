@@ -41,7 +41,8 @@ enum Command {
     },
     /// One failed job with its body, which holds the full recipient
     Show {
-        /// The campaign
+        /// The campaign; `_unsorted` for what belongs to none
+        #[arg(value_parser = CampaignId::shelf)]
         campaign: CampaignId,
         /// The job's id, as `dead list` shows it
         job: JobId,
@@ -62,7 +63,8 @@ enum Command {
 /// Which dead letters.
 #[derive(Debug, clap::Args)]
 struct Filter {
-    /// The campaign
+    /// The campaign; `_unsorted` for what belongs to none
+    #[arg(value_parser = CampaignId::shelf)]
     campaign: CampaignId,
     /// Only these jobs
     #[arg(value_name = "JOB")]

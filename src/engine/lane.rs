@@ -22,7 +22,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
 
 use super::gate::Gate;
@@ -150,6 +150,8 @@ pub(super) struct Lane {
     settings: Settings,
     gauge: Arc<Gauge>,
     meter: Meter,
+    /// Whose turn it is to look through dead letters.
+    letters_turn: Arc<Mutex<()>>,
     stopping: bool,
     next_look: Instant,
     store_alerted: bool,
@@ -199,6 +201,7 @@ impl Lane {
             settings: parts.settings,
             gauge: parts.gauge,
             meter: Meter::new(now),
+            letters_turn: Arc::default(),
             stopping: false,
             next_look: now,
             store_alerted: false,

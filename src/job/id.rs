@@ -91,6 +91,15 @@ name_type!(
 );
 
 impl CampaignId {
+    /// Whose dead letters are meant: a campaign's, or with `_unsorted` those that belong to none.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn shelf(text: &str) -> Result<Self, IdError> {
+        let unsorted = Self::unsorted();
+        if text == unsorted.as_str() { Ok(unsorted) } else { text.parse() }
+    }
+
     /// The shelf for deliveries that belong to no campaign. No producer can use this id: it starts with `_`.
     #[must_use]
     pub fn unsorted() -> Self {

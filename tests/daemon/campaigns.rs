@@ -32,8 +32,8 @@ async fn a_pause_holds_across_a_restart_and_its_jobs_stay_in_the_queue() {
     let mut stage = Stage::open(Setup { rate: "40/s", ..Setup::default() }).await;
     stage.enqueue("held", "main", Options::default(), &people(200)).await;
     stage.until_campaign("held", "begin", |v| v.sent > 10).await;
-    let (status, _) = stage.post("campaigns/held/pause", r#"{"cause":"lunch"}"#).await;
-    assert_eq!(status, 200);
+    let (status, answer) = stage.post("campaigns/held/pause", r#"{"cause":"lunch"}"#).await;
+    assert_eq!(status, 204, "{answer}");
     let paused = stage.until_campaign("held", "come to rest", |v| v.in_flight == 0).await;
     stage.kill9();
     stage.start();
@@ -52,7 +52,7 @@ async fn a_cancelled_campaign_takes_its_jobs_off_the_queue() {
     stage.enqueue("off", "main", Options::default(), &people(300)).await;
     stage.until_campaign("off", "begin", |v| v.sent > 5).await;
     let (status, answer) = stage.post("campaigns/off/cancel", "{}").await;
-    assert_eq!(status, 200, "{answer}");
+    assert_eq!(status, 204, "{answer}");
     let view = stage.until_campaign("off", "be called off", |v| v.waiting == 0 && v.in_flight == 0).await;
     assert_eq!(view.state, "cancelled");
     assert_eq!(view.sent + view.cancelled, 300);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::roll::Roll;
 use super::settle::reply;
-use super::{Lane, Step, dead};
+use super::{Lane, Step};
 use crate::alert::{Alert, Status};
 use crate::broker::Delivery;
 use crate::campaign::{Announcement, Campaign, Options, Pause, PauseTarget, Phase};
@@ -84,9 +84,7 @@ impl Lane {
             LaneCommand::Pause { target, cause, length, answer } => self.pause_by_hand(target, cause, length, answer),
             LaneCommand::Resume { target, answer } => self.resume(target, answer),
             LaneCommand::Cancel { campaign, answer } => self.cancel(&campaign, answer),
-            LaneCommand::Dead { campaign, selection, bodies, answer } => {
-                self.browse(campaign, dead::Purpose::List { selection, bodies, answer });
-            }
+            LaneCommand::Dead { campaign, selection, bodies, answer } => self.list(campaign, selection, bodies, answer),
             LaneCommand::Requeue { campaign, selection, answer } => self.requeue(campaign, selection, answer),
             LaneCommand::Arrived { campaign, announcement, delivery } => self.arrived(&campaign, announcement, delivery),
         }

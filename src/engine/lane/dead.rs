@@ -1,11 +1,13 @@
 //! Looking through a campaign's dead letters and releasing them. What is not touched is neither lost nor reordered.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
+use tokio::time::timeout;
 
 use super::settle::{Chore, ack_patiently, reply};
 use super::{Lane, Step};
@@ -14,7 +16,7 @@ use crate::campaign::{JobState, PauseTarget, Phase, Record};
 use crate::engine::handle::Answer;
 use crate::engine::view::{DeadLetter, DeadSelection};
 use crate::engine::{CommandError, show};
-use crate::job::{CampaignId, Job};
+use crate::job::{CampaignId, Job, JobId};
 
 /// Dead letters looked through at one go, oldest first.
 const MOST_LETTERS: u16 = 20_000;
@@ -22,20 +24,26 @@ const MOST_LETTERS: u16 = 20_000;
 /// Longest wait for the next letter of a queue that has some.
 const NEXT_LETTER: Duration = Duration::from_secs(10);
 
+/// Longest wait for letters to stand in their queue again, and how often that is looked at.
+const BACK_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// Releases published at the same time.
 const RELEASES_AT_ONCE: usize = 128;
 
-/// Why the letters are looked through.
-pub(super) enum Purpose {
-    List { selection: DeadSelection, bodies: bool, answer: Answer<Vec<DeadLetter>> },
-    Requeue { campaign: CampaignId, selection: DeadSelection, answer: Answer<u64> },
-}
-
-/// A campaign's letters, held unsettled until this is dropped.
+/// A campaign's letters, held unsettled until they are put back.
 pub(super) struct Letters {
     campaign: CampaignId,
     held: Option<Subscription>,
     letters: Vec<Delivery>,
+    /// One look at a time: a second one would find the shelf empty.
+    _turn: OwnedMutexGuard<()>,
+}
+
+/// What a person asked to be released.
+pub(super) struct Requeue {
+    selection: DeadSelection,
+    answer: Answer<u64>,
 }
 
 /// Letters whose release is in the ledger and now has to be published.
@@ -56,27 +64,45 @@ impl Lane {
                     Err(CommandError::Conflict(format!("campaign {campaign} is cancelled; nothing of it is sent any more"))),
                 );
             }
-            Some(_) => self.browse(campaign.clone(), Purpose::Requeue { campaign, selection, answer }),
+            Some(_) => {
+                let (broker, turn) = (Arc::clone(&self.broker), Arc::clone(&self.letters_turn));
+                let work = async move {
+                    let letters = take_hold(broker.as_ref(), turn, campaign).await;
+                    Chore::Browsed(Box::new(Requeue { selection, answer }), letters)
+                };
+                self.chores.push(work.boxed());
+            }
         }
     }
 
-    pub(super) fn browse(&mut self, campaign: CampaignId, purpose: Purpose) {
-        let broker = Arc::clone(&self.broker);
-        self.chores.push(async move { Chore::Browsed(purpose, letters(broker.as_ref(), campaign).await) }.boxed());
+    /// Shows letters; nothing of the lane is touched.
+    pub(super) fn list(&self, campaign: CampaignId, selection: DeadSelection, bodies: bool, answer: Answer<Vec<DeadLetter>>) {
+        let (broker, turn) = (Arc::clone(&self.broker), Arc::clone(&self.letters_turn));
+        let work = async move {
+            let result = match take_hold(broker.as_ref(), turn, campaign).await {
+                Ok(letters) => {
+                    let most = usize::try_from(selection.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+                    let views = letters.distinct().map(|letter| show::dead_letter(&letters.campaign, letter, bodies));
+                    let chosen = views.filter(|view| selection.takes(view)).take(most).collect();
+                    letters.put_back(broker.as_ref(), 0).await;
+                    Ok(chosen)
+                }
+                Err(error) => Err(CommandError::Unavailable(error.to_string())),
+            };
+            reply(answer, result);
+            Chore::Done
+        };
+        self.chores.push(work.boxed());
     }
 
-    pub(super) fn on_browsed(&mut self, purpose: Purpose, letters: Result<Letters, BrokerError>) {
-        match (purpose, letters) {
-            (Purpose::List { selection, bodies, answer }, Ok(letters)) => {
-                let most = usize::try_from(selection.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-                let views = letters.letters.iter().map(|letter| show::dead_letter(&letters.campaign, letter, bodies));
-                reply(answer, Ok(views.filter(|view| selection.takes(view)).take(most).collect()));
+    pub(super) fn on_browsed(&mut self, requeue: Requeue, letters: Result<Letters, BrokerError>) {
+        let Requeue { selection, answer } = requeue;
+        match letters {
+            Ok(letters) => {
+                let campaign = letters.campaign.clone();
+                self.release(&campaign, &selection, letters, answer);
             }
-            (Purpose::Requeue { campaign, selection, answer }, Ok(letters)) => {
-                self.release(&campaign, &selection, letters, answer)
-            }
-            (Purpose::List { answer, .. }, Err(error)) => reply(answer, Err(CommandError::Unavailable(error.to_string()))),
-            (Purpose::Requeue { answer, .. }, Err(error)) => reply(answer, Err(CommandError::Unavailable(error.to_string()))),
+            Err(error) => reply(answer, Err(CommandError::Unavailable(error.to_string()))),
         }
     }
 
@@ -85,6 +111,7 @@ impl Lane {
         let now = self.clock.now();
         let most = usize::try_from(selection.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
         let (mut chosen, mut stale) = (Vec::new(), Vec::new());
+        let mut seen = HashSet::new();
         for letter in &letters.letters {
             if chosen.len() >= most || !selection.takes(&show::dead_letter(id, letter, false)) {
                 continue;
@@ -92,6 +119,10 @@ impl Lane {
             let Ok(job) = Job::parse(&letter.message.body) else { continue };
             let key = (id.clone(), job.id);
             if job.campaign != *id || self.active.contains_key(&key) {
+                continue;
+            }
+            if !seen.insert(key.1.clone()) {
+                stale.push(letter.tag);
                 continue;
             }
             let entry = match self.store.find(&key.0, &key.1) {
@@ -141,7 +172,7 @@ impl Lane {
             let count = published.len() as u64;
             stale.extend(published);
             let acked = ack_patiently(broker.as_ref(), &stale).await;
-            drop(letters.held);
+            letters.put_back(broker.as_ref(), stale.len()).await;
             let result = failed.map_or(acked, Err).map(|()| count);
             Chore::Released(answer, result)
         };
@@ -162,23 +193,49 @@ fn released(letter: &Delivery, release: u32) -> Message {
 }
 
 /// Takes hold of every letter there is now.
-async fn letters(broker: &dyn Broker, campaign: CampaignId) -> Result<Letters, BrokerError> {
+async fn take_hold(broker: &dyn Broker, turn: Arc<Mutex<()>>, campaign: CampaignId) -> Result<Letters, BrokerError> {
+    let turn = turn.lock_owned().await;
     let source = Source::Dead(campaign.clone());
     let depth = broker.depth(&source).await?.min(u64::from(MOST_LETTERS));
+    let mut taken = Letters { campaign, held: None, letters: Vec::new(), _turn: turn };
     if depth == 0 {
-        return Ok(Letters { campaign, held: None, letters: Vec::new() });
+        return Ok(taken);
     }
     let (sink, mut events) = mpsc::channel(256);
-    let held = broker.subscribe(source, MOST_LETTERS, sink).await?;
-    let mut letters = Vec::new();
-    while (letters.len() as u64) < depth {
-        match tokio::time::timeout(NEXT_LETTER, events.recv()).await {
-            Ok(Some(Event::Delivery(delivery))) => letters.push(delivery),
+    taken.held = Some(broker.subscribe(source, MOST_LETTERS, sink).await?);
+    while (taken.letters.len() as u64) < depth {
+        match timeout(NEXT_LETTER, events.recv()).await {
+            Ok(Some(Event::Delivery(delivery))) => taken.letters.push(delivery),
             Ok(Some(Event::Ended { reason, .. })) => return Err(BrokerError::Down(reason)),
             Ok(None) | Err(_) => break,
         }
     }
-    Ok(Letters { campaign, held: Some(held), letters })
+    Ok(taken)
+}
+
+impl Letters {
+    /// The letters without further copies of the same one: publishing is repeated when a confirm was lost.
+    fn distinct(&self) -> impl Iterator<Item = &Delivery> {
+        let mut seen = HashSet::new();
+        self.letters.iter().filter(move |letter| {
+            let job = Job::parse(&letter.message.body).map_or_else(|_| JobId::unreadable(&letter.message.body), |job| job.id);
+            seen.insert((job, letter.message.headers.release))
+        })
+    }
+
+    /// Puts them back but for `gone` of them, and waits until they stand there again for whoever looks next.
+    async fn put_back(self, broker: &dyn Broker, gone: usize) {
+        let Some(held) = self.held else { return };
+        drop(held);
+        let kept = self.letters.len().saturating_sub(gone) as u64;
+        let source = Source::Dead(self.campaign);
+        let again = async {
+            while broker.depth(&source).await.is_ok_and(|depth| depth < kept) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        drop(timeout(BACK_WITHIN, again).await);
+    }
 }
 
 impl DeadSelection {

@@ -31,7 +31,7 @@ pub(super) enum Chore {
     Opened(CampaignId, Result<Subscription, BrokerError>),
     Noted(CampaignId, Result<(), BrokerError>),
     Removed(CampaignId, Result<bool, BrokerError>),
-    Browsed(dead::Purpose, Result<dead::Letters, BrokerError>),
+    Browsed(Box<dead::Requeue>, Result<dead::Letters, BrokerError>),
     Released(Answer<u64>, Result<u64, BrokerError>),
 }
 
@@ -45,7 +45,7 @@ impl Lane {
             Chore::Opened(id, result) => self.on_opened(id, result),
             Chore::Noted(id, result) => self.on_noted(&id, &result),
             Chore::Removed(id, result) => self.on_removed(&id, &result),
-            Chore::Browsed(purpose, letters) => self.on_browsed(purpose, letters),
+            Chore::Browsed(requeue, letters) => self.on_browsed(*requeue, letters),
             Chore::Released(answer, result) => dead::answer_release(answer, result),
         }
     }
