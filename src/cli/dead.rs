@@ -72,7 +72,7 @@ struct Filter {
     /// Only this reason, as `dead groups` shows it
     #[arg(long, value_name = "REASON")]
     reason: Option<String>,
-    /// Only this gateway code, for example GW_001
+    /// Only this gateway code, for example `GW_001`
     #[arg(long, value_name = "CODE")]
     code: Option<String>,
     /// Only this Meta code, for example 131026

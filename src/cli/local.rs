@@ -205,6 +205,7 @@ pub(super) fn tell_pause(pause: &PauseView, go_on: &str) -> Result<(), Failure> 
     let text = because(pause);
     // The command that lifts it is for a daemon; here another one does.
     let text = text.rsplit_once("\n    then: ").map_or(text.as_str(), |(text, _)| text);
+    let text = text.replace(&format!("`{}`", pause.lift_with), "the same command again");
     print(format_args!("\npaused: {text}\n    then: {go_on}"))
 }
 

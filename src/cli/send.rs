@@ -27,7 +27,7 @@ pub(super) struct Args {
     batch: BatchArgs,
     #[command(flatten)]
     way: WayArgs,
-    /// Where the campaign's state is kept between two runs [default: $XDG_STATE_HOME/campaignd/send/ID, else under ~/.local/state]
+    /// Where the campaign's state is kept between two runs [default: ~/.local/state/campaignd/send/ID, or under `XDG_STATE_HOME`]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<std::path::PathBuf>,
 }

@@ -244,7 +244,10 @@ mod tests {
         Template::parse(&MessageFile { name: "m.json".into(), text }).unwrap()
     }
 
-    fn read(content: &[u8], names: &[&str]) -> Result<Vec<(u64, Result<Vec<String>, String>)>, String> {
+    /// Its line, and its fields or why it cannot be read.
+    type Line = (u64, Result<Vec<String>, String>);
+
+    fn read(content: &[u8], names: &[&str]) -> Result<Vec<Line>, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
         let recipients = Recipients::open(file.path(), Some(Format::Csv)).unwrap();
@@ -262,7 +265,7 @@ mod tests {
         }
     }
 
-    fn fine(line: u64, fields: &[&str]) -> (u64, Result<Vec<String>, String>) {
+    fn fine(line: u64, fields: &[&str]) -> Line {
         (line, Ok(fields.iter().map(|&f| f.to_owned()).collect()))
     }
 

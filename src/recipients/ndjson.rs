@@ -169,7 +169,10 @@ mod tests {
     use super::super::input::{Format, MessageFile, Recipients};
     use super::*;
 
-    fn read(content: &str) -> Vec<(u64, Result<(String, Option<String>), String>)> {
+    /// Its line, and its recipient and name or why it cannot be read.
+    type Line = (u64, Result<(String, Option<String>), String>);
+
+    fn read(content: &str) -> Vec<Line> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
         let recipients = Recipients::open(file.path(), Some(Format::Ndjson)).unwrap();

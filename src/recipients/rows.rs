@@ -42,14 +42,14 @@ pub(super) enum RowsError {
 /// The rows of a file.
 pub(super) enum Rows {
     Csv(Box<CsvRows>),
-    Ndjson(NdjsonRows),
+    Ndjson(Box<NdjsonRows>),
 }
 
 impl Rows {
     pub(super) fn new(name: &str, format: Format, blocks: Blocks, template: &Template) -> Result<Self, RowsError> {
         Ok(match format {
             Format::Csv => Self::Csv(Box::new(CsvRows::new(name, blocks, template)?)),
-            Format::Ndjson => Self::Ndjson(NdjsonRows::new(name, blocks, template)),
+            Format::Ndjson => Self::Ndjson(Box::new(NdjsonRows::new(name, blocks, template))),
         })
     }
 

@@ -2,8 +2,12 @@
 
 mod check;
 mod config;
+mod enqueue;
+mod live;
+mod operate;
 mod policy;
 #[path = "../support/process.rs"]
 mod process;
+mod send;
 mod service;
 mod systemd;

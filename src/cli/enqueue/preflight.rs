@@ -161,10 +161,7 @@ pub(in crate::cli) fn warnings(batch: &Batch) -> Vec<String> {
             batch.options.mmlite && !template,
             "--mmlite takes marketing templates only; every message of another kind will be refused".into(),
         ),
-        (
-            notes.unlikely > 0,
-            format!("{} lie in no range that is in use; they will probably fail", many(notes.unlikely, "number")),
-        ),
+        (notes.unlikely > 0, format!("{} in no range that is in use: probably not on WhatsApp", many(notes.unlikely, "number"))),
         (
             notes.empty_values > 0,
             format!("{} with an empty value: Meta refuses empty template parameters", many(notes.empty_values, "message")),

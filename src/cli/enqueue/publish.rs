@@ -83,12 +83,12 @@ struct Feed {
 impl Feed {
     async fn run(&mut self, door: &Door, whole: u64, done: &mut u64, progress: &mut Progress) -> Result<(), Failure> {
         match door {
-            Door::Broker(broker) => self.to_broker(broker.as_ref(), whole, done, progress).await,
-            Door::Daemon(client) => self.to_daemon(client, whole, done, progress).await,
+            Door::Broker(broker) => self.through_broker(broker.as_ref(), whole, done, progress).await,
+            Door::Daemon(client) => self.through_daemon(client, whole, done, progress).await,
         }
     }
 
-    async fn to_broker(
+    async fn through_broker(
         &mut self,
         broker: &dyn Broker,
         whole: u64,
@@ -119,7 +119,13 @@ impl Feed {
         Ok(())
     }
 
-    async fn to_daemon(&mut self, client: &Client, whole: u64, done: &mut u64, progress: &mut Progress) -> Result<(), Failure> {
+    async fn through_daemon(
+        &mut self,
+        client: &Client,
+        whole: u64,
+        done: &mut u64,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
         let path = format!("v1/campaigns/{}/jobs", self.campaign);
         loop {
             let (mut lines, mut jobs) = (Vec::new(), 0);
