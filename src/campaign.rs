@@ -10,6 +10,8 @@ pub use counts::{Batch, Counts, MAX_BATCHES};
 pub use ledger::{Entry, JobState, Record, StateTag};
 pub use pause::{Pause, PauseTarget};
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -140,6 +142,13 @@ impl Campaign {
         self.phase == Phase::Running && self.counts.is_sealed() && self.counts.open() == 0
     }
 
+    /// Over for longer than `retention`, its queue gone: nothing of it can come any more that the ledger would have to know.
+    #[must_use]
+    pub fn is_forgettable(&self, retention: Duration, now: Timestamp) -> bool {
+        let over = self.ended.and_then(|ended| Duration::try_from(now.duration_since(ended)).ok());
+        self.queue_gone && !self.ledger_gone && over.is_some_and(|over| over > retention)
+    }
+
     /// Marks it finished.
     pub fn finish(&mut self, now: Timestamp) {
         self.phase = Phase::Finished;
@@ -163,5 +172,62 @@ impl Campaign {
             self.ended = None;
             self.queue_gone = false;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn campaign() -> Campaign {
+        Campaign::new("c".parse().unwrap(), "main".parse().unwrap(), Options::default(), NOW, true)
+    }
+
+    fn sent(job: &str, counts: &mut Counts) -> Record {
+        let batch = counts.batch_index(None);
+        Record::new(job.parse().unwrap(), None, batch, JobState::Sent { wamid: "w".into() }, 1, 0)
+    }
+
+    #[test]
+    fn it_is_complete_only_when_sealed_and_settled() {
+        let mut campaign = campaign();
+        let record = sent("1", &mut campaign.counts);
+        campaign.apply(&record);
+        assert!(!campaign.is_complete(), "nobody has said how many jobs there are");
+        campaign.counts.announce(None, 2);
+        assert!(!campaign.is_complete(), "one has not come yet");
+        let record = sent("2", &mut campaign.counts);
+        campaign.apply(&record);
+        assert!(campaign.is_complete());
+        campaign.finish(NOW);
+        assert!(!campaign.is_complete() && !campaign.cancel(NOW), "finished once, and nothing left to call off");
+        campaign.queue_gone = true;
+        campaign.reopen();
+        assert_eq!((campaign.phase, campaign.ended, campaign.queue_gone), (Phase::Running, None, false));
+    }
+
+    #[test]
+    fn a_cancelled_campaign_stays_cancelled() {
+        let mut campaign = campaign();
+        assert!(campaign.cancel(NOW));
+        campaign.reopen();
+        assert_eq!(campaign.phase, Phase::Cancelled);
+    }
+
+    #[test]
+    fn its_ledger_may_go_only_long_after_its_end_and_without_a_queue() {
+        let day = Duration::from_secs(86_400);
+        let later = |days: i64| NOW.checked_add(jiff::SignedDuration::from_secs(days * 86_400)).unwrap();
+        let mut campaign = campaign();
+        assert!(!campaign.is_forgettable(day, later(9)), "still running");
+        campaign.finish(NOW);
+        assert!(!campaign.is_forgettable(day, later(9)), "its queue may hold something");
+        campaign.queue_gone = true;
+        assert!(!campaign.is_forgettable(day, later(1)));
+        assert!(campaign.is_forgettable(day, later(2)));
+        campaign.ledger_gone = true;
+        assert!(!campaign.is_forgettable(day, later(2)), "once is enough");
     }
 }

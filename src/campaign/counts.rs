@@ -149,3 +149,76 @@ impl Counts {
         Self { batches, ..Self::default() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::broker::Death;
+    use crate::campaign::{Entry, JobState};
+
+    fn state(number: u8) -> JobState {
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let death = Death { at, reason: "r".into(), code: None, meta: None, http_status: None, description: String::new() };
+        match number % 7 {
+            0 => JobState::Opened,
+            1 => JobState::Waiting,
+            2 => JobState::Delayed { until: at },
+            3 => JobState::Sent { wamid: "w".into() },
+            4 => JobState::Dead(death),
+            5 => JobState::Cancelled,
+            _ => JobState::Expired,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn counts_add_up_after_every_record_and_a_replay_gives_the_same(
+            announced in proptest::option::of(0u64..40),
+            steps in proptest::collection::vec((0u8..12, 0u8..7, 0usize..3), 0..120),
+        ) {
+            let names = [None, Some("a"), Some("b")];
+            let mut counts = Counts::default();
+            if let Some(jobs) = announced {
+                counts.announce(Some("a"), jobs);
+            }
+            let mut entries: BTreeMap<u8, Entry> = BTreeMap::new();
+            let mut records = Vec::new();
+            for (job, to, batch) in steps {
+                let index = counts.batch_index(names[batch]);
+                let record = Record::new(format!("j{job}").parse().unwrap(), entries.get(&job), index, state(to), 1, 0);
+                counts.apply(&record);
+                entries.insert(job, record.now.clone());
+                records.push(record);
+                let settled = counts.sent + counts.dead + counts.cancelled + counts.expired;
+                prop_assert_eq!(counts.enqueued(), counts.waiting() + counts.in_flight + counts.delayed + settled);
+                prop_assert!(counts.enqueued() >= entries.len() as u64);
+                let in_flight = entries.values().filter(|entry| entry.state == JobState::Opened).count() as u64;
+                prop_assert_eq!(counts.in_flight, in_flight);
+            }
+            let mut replayed = counts.before_any_record();
+            records.iter().for_each(|record| replayed.apply(record));
+            prop_assert_eq!(&replayed, &counts);
+            let mut from_nothing = Counts::default();
+            records.iter().for_each(|record| from_nothing.apply(record));
+            prop_assert_eq!(&counts.with_replayed(&from_nothing), &counts);
+        }
+    }
+
+    #[test]
+    fn the_same_batch_twice_counts_once_and_another_batch_tells_duplicates() {
+        let mut counts = Counts::default();
+        let a = counts.batch_index(Some("a"));
+        let first = Record::new("1".parse().unwrap(), None, a, state(3), 1, 0);
+        counts.apply(&first);
+        let again = Record::new("1".parse().unwrap(), Some(&first.now), a, state(3), 1, 0);
+        assert_eq!(again.counted_in, None);
+        let b = counts.batch_index(Some("b"));
+        let other = Record::new("1".parse().unwrap(), Some(&first.now), b, state(3), 1, 0);
+        counts.apply(&other);
+        assert_eq!((counts.enqueued(), counts.duplicates, counts.sent), (1, 1, 1));
+    }
+}

@@ -69,3 +69,40 @@ impl Pause {
         self.until.is_some_and(|until| until <= now)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pause(since: i64, until: Option<i64>) -> Pause {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        Pause {
+            cause: format!("{until:?}"),
+            rule: None,
+            since: at(since),
+            until: until.map(at),
+            by: "policy".into(),
+            advice: String::new(),
+            probe: false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn merged_pauses_begin_with_the_first_and_end_with_the_last(
+            a in (0i64..100, proptest::option::of(100i64..200)), b in (0i64..100, proptest::option::of(100i64..200)),
+        ) {
+            let merged = pause(a.0, a.1).merge(pause(b.0, b.1));
+            let last = match (a.1, b.1) {
+                (Some(a), Some(b)) => Some(a.max(b)),
+                _ => None,
+            };
+            let expected = pause(a.0.min(b.0), last);
+            prop_assert_eq!(merged.until, expected.until);
+            prop_assert_eq!(merged.since, expected.since);
+            prop_assert_eq!(merged.cause, expected.cause, "the cause belongs to the end that holds");
+        }
+    }
+}

@@ -16,6 +16,7 @@ use super::{Exit, Failure, Globals};
 use crate::broker::rabbitmq::{self, ConnectError, RabbitMq, Role};
 use crate::clock::Clock;
 use crate::config::{BrokerKind, Config, process_env};
+use crate::daemon::broker_settings;
 use preflight::Preflight;
 pub(super) use preflight::warnings;
 pub(super) use publish::{Door, Ended, publish};
@@ -99,14 +100,7 @@ async fn open(config: &Config) -> Result<Door, Failure> {
         return Ok(Door::Daemon(Client::new(config)?));
     }
     let uri = config.broker_uri(&process_env).map_err(|mistake| Failure::new(Exit::Config, mistake))?;
-    let settings = rabbitmq::Settings {
-        role: Role::Producer,
-        name: "campaignd enqueue".into(),
-        connect_timeout: config.broker.connect_timeout,
-        call_timeout: config.broker.call_timeout,
-        heartbeat: config.broker.heartbeat,
-        ..rabbitmq::Settings::new(uri)
-    };
+    let settings = rabbitmq::Settings { role: Role::Producer, name: "campaignd enqueue".into(), ..broker_settings(config, uri) };
     RabbitMq::probe(&settings).await.map_err(|error| {
         let exit = if matches!(error, ConnectError::Settings(_)) { Exit::Config } else { Exit::Unavailable };
         Failure::new(exit, format_args!("{error}\nNothing was published. The address stands under [broker] in {}", config.source))

@@ -28,7 +28,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One test's world.
 pub(crate) struct Stage {
-    pub(crate) vhost: String,
     pub(crate) simulator: Running,
     pub(crate) dir: TempDir,
     pub(crate) admin: String,
@@ -84,7 +83,7 @@ impl Stage {
         write_configuration(&dir, &setup, &simulator, &node.uri_at(port, &vhost, User::Daemon), &admin);
         let settings = Settings { role: Role::Producer, ..Settings::new(SecretString::from(node.uri(&vhost, User::Producer))) };
         let producer = RabbitMq::connect(settings, Clock::system());
-        let mut stage = Self { vhost, simulator, dir, admin, daemon: None, producer, http: reqwest::Client::new() };
+        let mut stage = Self { simulator, dir, admin, daemon: None, producer, http: reqwest::Client::new() };
         stage.start();
         stage.until_ready().await;
         stage

@@ -13,6 +13,7 @@ use crate::broker::{BrokerError, Delivery, Event, Headers, Message, Source, Subs
 use crate::campaign::Phase;
 use crate::engine::Note as BrokerNote;
 use crate::job::CampaignId;
+use crate::store::Change;
 
 /// Deliveries buffered by a lane over all its campaigns; each gets its share as prefetch.
 const BUFFERED: usize = 4096;
@@ -37,6 +38,7 @@ impl Lane {
     fn tend(&mut self, id: &CampaignId, now: Instant) {
         let account_open = self.is_open() && !self.stopping;
         self.finish(id, now);
+        self.forget_ledger(id, now);
         let Some(roll) = self.rolls.get_mut(id) else { return };
         let wanted = roll.registered && !self.stopping && roll.wants_link(account_open);
         if matches!(roll.link, Link::Open(_)) && !wanted {
@@ -76,6 +78,20 @@ impl Lane {
         roll.campaign.finish(wall);
         let counts = &roll.campaign.counts;
         tracing::info!(campaign = %id, account = %self.account, sent = counts.sent, failed = counts.dead, "finished");
+        self.put_campaign(id, None, now);
+    }
+
+    /// Drops the ledger of a campaign that has been over for long; its record stays, so that its id is not used again by accident.
+    fn forget_ledger(&mut self, id: &CampaignId, now: Instant) {
+        let wall = self.clock.wall();
+        let retention = self.settings.ledger_retention;
+        let Some(roll) = self.rolls.get_mut(id).filter(|roll| roll.in_hand == 0 && roll.campaign.is_forgettable(retention, wall))
+        else {
+            return;
+        };
+        roll.campaign.ledger_gone = true;
+        tracing::info!(campaign = %id, account = %self.account, "its ledger is cleaned up; record and counts stay");
+        self.journal.change(Change::DropLedger(id.clone()), None, now);
         self.put_campaign(id, None, now);
     }
 
