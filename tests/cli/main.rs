@@ -8,6 +8,9 @@ mod operate;
 mod policy;
 #[path = "../support/process.rs"]
 mod process;
+mod rabbit;
 mod send;
 mod service;
+#[path = "../support/rabbitmq.rs"]
+mod support;
 mod systemd;
