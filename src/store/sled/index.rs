@@ -54,16 +54,26 @@ impl Hasher for Unhashed {
     }
 }
 
+/// Maps an index is divided into: a map that grows holds its old and its new table at once, so none should be large.
+const SHARDS: usize = 16;
+
 /// Fingerprint to the number of the ledger value that spoke last of it.
 #[derive(Debug, Default)]
-pub(super) struct Index(HashMap<Fingerprint, u32, BuildHasherDefault<Unhashed>>);
+pub(super) struct Index([HashMap<Fingerprint, u32, BuildHasherDefault<Unhashed>>; SHARDS]);
 
 impl Index {
     pub(super) fn get(&self, fingerprint: Fingerprint) -> Option<u32> {
-        self.0.get(&fingerprint).copied()
+        self.0.get(shard(fingerprint))?.get(&fingerprint).copied()
     }
 
     pub(super) fn put(&mut self, fingerprint: Fingerprint, number: u32) {
-        self.0.insert(fingerprint, number);
+        if let Some(map) = self.0.get_mut(shard(fingerprint)) {
+            map.insert(fingerprint, number);
+        }
     }
+}
+
+/// By bits from the middle of the hash: within a map, the lowest and the highest tell entries apart.
+const fn shard(Fingerprint([high, _]): Fingerprint) -> usize {
+    high as usize % SHARDS
 }
