@@ -82,6 +82,12 @@ impl Pacer {
         Ok(())
     }
 
+    /// The request that took its turn at `taken` leaves only `now`, once its attempt is on disk: the windows count it from then,
+    /// and how long disks take needs no margin.
+    pub fn departed(&mut self, taken: Instant, now: Instant) {
+        self.log.departed(taken, now);
+    }
+
     /// Lets nothing leave for `wait` from now. A hold in force is never shortened.
     pub fn hold(&mut self, wait: Duration, now: Instant) {
         self.held_until = self.held_until.max(now + wait.min(LONGEST_HOLD));
@@ -102,9 +108,9 @@ impl Pacer {
         self.rebuild(now);
     }
 
-    /// Learns from an answer to a request that took its turn at `taken`.
-    pub fn answered(&mut self, taken: Instant, now: Instant, windows: Windows) {
-        self.spread.add(now.saturating_duration_since(taken));
+    /// Learns from an answer to a request that left at `left`.
+    pub fn answered(&mut self, left: Instant, now: Instant, windows: Windows) {
+        self.spread.add(now.saturating_duration_since(left));
         let lower = |ours: Option<u32>, theirs: Option<crate::gateway::Window>| match (ours, theirs) {
             (Some(ours), Some(theirs)) => Some(ours.min(theirs.limit.max(1))),
             (ours, _) => ours,
@@ -198,6 +204,29 @@ mod tests {
         assert!(most_in_any(&taken, Duration::from_secs(60)) <= 4800);
         let bound = 130.0 * 80.0 / 1.03; // a first margin of 30 ms lengthens the window
         assert!(taken.len() as f64 > bound * 0.995, "{} of {bound}", taken.len());
+    }
+
+    #[test]
+    fn what_counts_is_when_a_request_leaves_not_when_it_took_its_turn() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(DEFAULT, start);
+        let (mut waiting, mut left) = (Vec::new(), Vec::new());
+        for ms in 0..30_000 {
+            let now = start + ms * MS;
+            while pacer.try_take(now).is_ok() {
+                waiting.push(now);
+            }
+            // a disk that takes 3 ms, and at times 90
+            if ms % 1000 / 90 != 4 && ms % 3 == 0 {
+                left.extend(waiting.drain(..).map(|taken| {
+                    pacer.departed(taken, now);
+                    now
+                }));
+            }
+        }
+        assert!(most_in_any(&left, Duration::from_secs(1)) <= 80);
+        let bound = 30.0 * 80.0 / 1.03;
+        assert!(left.len() as f64 > bound * 0.93, "{} of {bound}", left.len());
     }
 
     #[test]

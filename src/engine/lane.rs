@@ -105,7 +105,7 @@ struct Active {
     release: u32,
     batch: u8,
     first_seen: Timestamp,
-    /// When it took the pacer's turn.
+    /// When it took the pacer's turn; once its request has left, when that was.
     taken: Instant,
 }
 

@@ -47,6 +47,14 @@ impl SlidingLog {
         self.sent.push_back(now);
     }
 
+    /// The request that took its turn at `taken` leaves only `now`.
+    pub(super) fn departed(&mut self, taken: Instant, now: Instant) {
+        // Requests leave in the order of their turns, so it is among the newest, and what is behind it is not older.
+        if let Some(entry) = self.sent.iter_mut().rev().take_while(|at| **at >= taken).find(|at| **at == taken) {
+            *entry = now;
+        }
+    }
+
     /// When there is room for one more in both windows, each lengthened by `margin`; none if that is now.
     pub(super) fn free_at(&self, limits: Limits, margin: Duration, now: Instant) -> Option<Instant> {
         let second = self.free_in(limits.second, SECOND + margin, now);

@@ -69,6 +69,7 @@ impl Lane {
         let may = !self.stopping && self.is_open() && self.rolls.get(&key.0).is_some_and(|roll| roll.gate.is_open());
         let (Some(gateway), true) = (self.gateway.clone(), may) else { return self.unsend(key, now) };
         let Some(active) = self.active.get_mut(&key) else { return };
+        self.pacer.departed(active.taken, now);
         active.taken = now;
         let Some(job) = &active.job else { return };
         let Some(roll) = self.rolls.get(&key.0) else { return };
