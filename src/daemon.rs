@@ -243,3 +243,23 @@ async fn serve_admin(
         tracing::error!(%error, "the admin API no longer listens; sending goes on, restart to get it back");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    /// Parts know defaults of their own, for tests and `send`; the documented file must not say otherwise.
+    #[test]
+    fn the_documented_defaults_are_those_of_the_parts() {
+        let defaults = config::defaults();
+        let (ours, theirs) = (settings(defaults), engine::Settings::default());
+        assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+        let (ours, theirs) = (broker_settings(defaults, "u".into()), rabbitmq::Settings::new("u".into()));
+        assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+        let ours = gateway_settings(defaults, "k".into(), defaults.gateway.max_in_flight);
+        let theirs = connexease::Settings { base_url: ours.base_url.clone(), ..connexease::Settings::new("k".into()) };
+        assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+        assert_eq!(ours.base_url.trim_end_matches('/'), connexease::DEFAULT_BASE_URL);
+    }
+}
