@@ -1,5 +1,10 @@
 //! Tells systemd how it stands: ready, status, watchdog, stopping. Fed by the engine's own progress; without systemd it does nothing.
 
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -20,6 +25,7 @@ pub async fn follow(mut pulses: watch::Receiver<Pulse>) {
     // systemd wants a sign well within its limit (sd_watchdog_enabled(3): half of it).
     let mut ticks = interval(watchdog.map_or(DEFAULT_TICK, |limit| limit / 3).max(Duration::from_millis(100)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let line = Line::open();
     let mut voice = Voice::default();
     loop {
         let changed = tokio::select! {
@@ -27,7 +33,7 @@ pub async fn follow(mut pulses: watch::Receiver<Pulse>) {
             changed = pulses.changed() => changed,
             _ = ticks.tick() => {
                 let pulse = pulses.borrow().clone();
-                say(&voice.tick(&pulse));
+                line.say(&mut voice, |voice| voice.tick(&pulse));
                 continue;
             }
         };
@@ -35,7 +41,7 @@ pub async fn follow(mut pulses: watch::Receiver<Pulse>) {
             return;
         }
         let pulse = pulses.borrow_and_update().clone();
-        say(&voice.hear(&pulse));
+        line.say(&mut voice, |voice| voice.hear(&pulse));
     }
 }
 
@@ -45,7 +51,7 @@ pub fn stopping(limit: Duration) {
     let mut says = vec![Say::Stopping, Say::More(time), Say::Status("stopping: finishing what is in flight".into())];
     // The stop has a limit of its own, and the engine has nothing left that would beat.
     says.extend(sd_notify::watchdog_enabled().map(|_| Say::WatchdogLimit(time)));
-    say(&says);
+    Line::open().say(&mut Voice::default(), |_| says);
 }
 
 /// What systemd can be told.
@@ -93,13 +99,41 @@ impl Voice {
     }
 }
 
-fn say(says: &[Say]) {
-    let states: Vec<NotifyState<'_>> = says.iter().map(Say::state).collect();
-    if !states.is_empty()
-        && let Err(error) = sd_notify::notify(&states)
-    {
-        tracing::debug!(%error, "systemd cannot be told how it stands");
+/// The socket to systemd, if there is one. Never waits: sd-notify's own call would, for as long as systemd reads nothing.
+struct Line(Option<UnixDatagram>);
+
+impl Line {
+    fn open() -> Self {
+        let path = std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty());
+        let opened = path.map(|path| connect(path.as_bytes())).transpose();
+        Self(opened.unwrap_or_else(|error| {
+            tracing::warn!(%error, "systemd cannot be told how it stands: $NOTIFY_SOCKET does not open");
+            None
+        }))
     }
+
+    /// Says what `choose` chooses. What does not get through is chosen again next time: the voice forgets what it said.
+    fn say(&self, voice: &mut Voice, choose: impl FnOnce(&mut Voice) -> Vec<Say>) {
+        let says = choose(voice);
+        let Some(socket) = self.0.as_ref().filter(|_| !says.is_empty()) else { return };
+        let text: String = says.iter().map(|say| format!("{}\n", say.state())).collect();
+        if let Err(error) = socket.send(text.as_bytes()) {
+            tracing::debug!(%error, "systemd does not listen; saying it again later");
+            *voice = Voice::default();
+        }
+    }
+}
+
+/// sd_notify(3): a path, or `@` and the name of an abstract socket.
+fn connect(path: &[u8]) -> io::Result<UnixDatagram> {
+    let address = match path.strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.connect_addr(&address)?;
+    Ok(socket)
 }
 
 impl Say {
@@ -152,6 +186,36 @@ mod tests {
     fn a_status_is_one_line() {
         let status = Say::Status("one\nMAINPID=1".into());
         assert_eq!(status.state().to_string(), "STATUS=one");
+    }
+
+    #[test]
+    fn a_systemd_that_reads_nothing_is_not_waited_for_and_hears_it_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let systemd = UnixDatagram::bind(&path).unwrap();
+        let line = Line(Some(connect(path.as_os_str().as_bytes()).unwrap()));
+        let mut full = Voice::default();
+        for beat in 0..10_000 {
+            line.say(&mut full, |voice| voice.tick(&pulse(true, "", beat)));
+        }
+        let mut voice = Voice::default();
+        line.say(&mut voice, |voice| voice.hear(&pulse(true, "sending", 1)));
+        systemd.set_nonblocking(true).unwrap();
+        while systemd.recv(&mut [0; 100]).is_ok() {}
+        line.say(&mut voice, |voice| voice.hear(&pulse(true, "sending", 1)));
+        let mut heard = [0; 100];
+        let length = systemd.recv(&mut heard).unwrap();
+        assert_eq!(heard[..length], *b"READY=1\nSTATUS=sending\n");
+    }
+
+    #[test]
+    fn an_abstract_socket_has_a_name_with_an_at() {
+        let name = format!("campaignd-test-{}", std::process::id());
+        let systemd = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let line = Line(Some(connect(format!("@{name}").as_bytes()).unwrap()));
+        line.say(&mut Voice::default(), |_| vec![Say::Stopping]);
+        let mut heard = [0; 100];
+        assert_eq!(systemd.recv(&mut heard).unwrap(), "STOPPING=1\n".len());
     }
 
     #[tokio::test(start_paused = true)]

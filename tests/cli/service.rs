@@ -45,7 +45,7 @@ impl Place {
 
     fn run(&self) -> Process {
         let mut command = self.command("run");
-        command.env("NOTIFY_SOCKET", self.path().join("notify")).env("WATCHDOG_USEC", "900000");
+        command.env("NOTIFY_SOCKET", self.path().join("notify")).env("WATCHDOG_USEC", "900000").env("CAMPAIGND_LOG", "debug");
         Process::start(&mut command, self.path())
     }
 
@@ -145,8 +145,10 @@ fn the_drain_limit_and_a_second_signal_end_it_and_lose_nothing() {
     let place = Place::embedded(&simulator.base_url, "[engine]\ndrain-timeout = \"1h\"\n");
     let mut daemon = place.run();
     place.told("READY=1");
+    // From here on nobody reads what systemd is told; that must hold nothing up.
     place.enqueue(&[905_321_234_567]);
     place.counts("in_flight", 1);
+    daemon.logs("systemd does not listen");
     daemon.signal("TERM");
     daemon.logs("stopping: finishing what is in flight");
     daemon.signal("TERM");

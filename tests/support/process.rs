@@ -24,14 +24,18 @@ pub(crate) fn campaignd() -> Command {
 }
 
 /// Waits until `look` finds something.
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within_patience(look).unwrap_or_else(|| panic!("waited in vain for {what}"))
+}
+
+fn within_patience<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     for _ in 0..PATIENCE.as_millis() / STEP.as_millis() {
         if let Some(found) = look() {
-            return found;
+            return Some(found);
         }
         sleep(STEP);
     }
-    panic!("waited in vain for {what}");
+    None
 }
 
 /// A port nobody listens on. Somebody else may take it, but hardly within a test.
@@ -61,7 +65,8 @@ impl Process {
 
     /// Waits until it has logged `text`.
     pub(crate) fn logs(&self, text: &str) {
-        until(&format!("{text:?} in the log:\n{}", self.log()), || self.log().contains(text).then_some(()));
+        within_patience(|| self.log().contains(text).then_some(()))
+            .unwrap_or_else(|| panic!("no {text:?} in the log:\n{}", self.log()));
     }
 
     /// Sends it a signal, as `kill -NAME` does.
@@ -72,7 +77,8 @@ impl Process {
 
     /// Waits for its end.
     pub(crate) fn ended(&mut self) -> ExitStatus {
-        until(&format!("its end; log:\n{}", self.log()), || self.child.try_wait().unwrap())
+        let ended = within_patience(|| self.child.try_wait().unwrap());
+        ended.unwrap_or_else(|| panic!("it does not end; its log:\n{}", self.log()))
     }
 }
 
