@@ -24,7 +24,7 @@ const PACE: Duration = Duration::from_millis(4);
 const FULL_ITEMS: usize = 64;
 
 /// After this a caller is told that the disk does not answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+const ANSWER_LIMIT: Duration = Duration::from_secs(600);
 
 /// How long dropping waits for the thread.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);

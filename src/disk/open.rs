@@ -17,7 +17,7 @@ use super::{Database, Fault, OpenError, OpenFault, Opening};
 const CACHE_BYTES: u64 = 8 << 20;
 
 /// A database that has not opened by then never will.
-const OPEN_LIMIT: Duration = Duration::from_secs(180);
+const OPEN_LIMIT: Duration = Duration::from_secs(600);
 
 /// How long a database that was just closed may keep its file lock: sled's background threads let go of it last.
 const BUSY_TRIES: u32 = 100;

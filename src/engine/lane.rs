@@ -29,7 +29,7 @@ use super::gate::Gate;
 use super::meter::Meter;
 use super::{Account, Settings};
 use crate::alert::Alerts;
-use crate::broker::{Broker, Event, Message, SubscriptionId, Tag};
+use crate::broker::{Broker, Delivery, Event, Message, SubscriptionId, Tag};
 use crate::campaign::{Campaign, Entry, Pause};
 use crate::clock::Clock;
 use crate::dice::Dice;
@@ -43,6 +43,7 @@ pub(super) use command::LaneCommand;
 use journal::Journal;
 use roll::Roll;
 use settle::Chore;
+pub(super) use settle::bury_at;
 
 /// A job within its account.
 type Key = (CampaignId, JobId);
@@ -95,8 +96,10 @@ pub(super) struct Gauge {
 
 /// A job begun and not yet settled.
 struct Active {
-    /// Its delivery, and further copies of it that came meanwhile: all are settled together.
-    tags: Vec<Tag>,
+    /// Its delivery.
+    tag: Tag,
+    /// Copies of it that came meanwhile; looked at afresh once it is settled, for only then is it known what they are.
+    copies: Vec<Delivery>,
     redelivered: bool,
     message: Message,
     job: Option<Job>,

@@ -12,10 +12,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::handle::Command;
-use super::lane::{Gauge, Lane, LaneCommand, LaneParts};
+use super::lane::{Gauge, Lane, LaneCommand, LaneParts, bury_at};
 use super::triage::own_death;
 use super::{CommandError, Drained, Note, Parts, Pulse};
-use crate::broker::{Delivery, Event, Headers, Message, Source, Subscription, Target};
+use crate::broker::{Delivery, Event, Headers, Message, Source, Subscription};
 use crate::campaign::{Announcement, Campaign, Pause, PauseTarget};
 use crate::dice::Dice;
 use crate::job::{AccountName, CampaignId, Job, Recipient};
@@ -44,6 +44,8 @@ pub(super) struct Router {
     commands: mpsc::Receiver<Command>,
     pulse: watch::Sender<Pulse>,
     beats: Vec<u64>,
+    /// Unsorted dead letters on their way.
+    burials: JoinSet<()>,
 }
 
 /// The router's end of a lane.
@@ -61,7 +63,7 @@ enum Intake {
 impl Router {
     pub(super) fn new(parts: Parts, commands: mpsc::Receiver<Command>, pulse: watch::Sender<Pulse>) -> Self {
         let (lanes, accounts) = (BTreeMap::new(), BTreeMap::new());
-        Self { parts, lanes, unstarted: Vec::new(), accounts, commands, pulse, beats: Vec::new() }
+        Self { parts, lanes, unstarted: Vec::new(), accounts, commands, pulse, beats: Vec::new(), burials: JoinSet::new() }
     }
 
     pub(super) fn configured(&self) -> Vec<AccountName> {
@@ -239,7 +241,7 @@ impl Router {
                     let account = announcement.account.clone();
                     self.hand_over(id, account, Some(announcement), delivery).await;
                 }
-                Err(error) => self.bury(delivery, &error.to_string()).await,
+                Err(error) => self.bury(delivery, &error.to_string()),
             }
             return;
         }
@@ -250,7 +252,7 @@ impl Router {
             (Some(id), job) => self.hand_over(id, job.ok().and_then(|job| job.account), None, delivery).await,
             (None, job) => {
                 let reason = job.err().map(|error| error.to_string()).unwrap_or_default();
-                self.bury(delivery, &reason).await;
+                self.bury(delivery, &reason);
             }
         }
     }
@@ -279,20 +281,15 @@ impl Router {
         self.parts.settings.default_account.clone().or_else(only)
     }
 
-    /// What belongs to no campaign goes to the unsorted dead letters, with the reason.
-    async fn bury(&mut self, delivery: Delivery, reason: &str) {
-        tracing::warn!(reason, "a message that is neither job nor announcement went to the dead letters");
-        let shelf = CampaignId::unsorted();
+    /// What belongs to no campaign goes to the unsorted dead letters, with the reason. At most the intake's prefetch are on the way.
+    fn bury(&mut self, delivery: Delivery, reason: &str) {
+        tracing::warn!(reason, "a message that is neither job nor announcement goes to the dead letters");
         let death = own_death("malformed", reason, self.parts.clock.wall());
         let headers = Headers { death: Some(Box::new(death)), routed_to: None, ..delivery.message.headers };
         let message = Message { body: delivery.message.body, headers };
-        let result = match self.parts.broker.publish(Target::Dead(&shelf), &message).await {
-            Ok(()) => self.parts.broker.ack(&[delivery.tag]).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = result {
-            tracing::warn!(%error, "not dead-lettered yet; it comes again");
-        }
+        let broker = Arc::clone(&self.parts.broker);
+        while self.burials.try_join_next().is_some() {} // forget those that are done
+        self.burials.spawn(async move { bury_at(broker.as_ref(), &message, delivery.tag).await });
     }
 
     async fn command(&mut self, command: Command) {

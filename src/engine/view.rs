@@ -103,7 +103,8 @@ pub struct WindowView {
 /// A dead letter as operators see it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetter {
-    /// Its campaign.
+    /// Its campaign, or the shelf of what belongs to none.
+    #[serde(deserialize_with = "shelf")]
     pub campaign: CampaignId,
     /// Its job id; none when the body is no job.
     pub job: Option<JobId>,
@@ -146,4 +147,8 @@ pub struct Resumed {
     pub lifted: bool,
     /// What still holds it: for a campaign, its account's pause.
     pub still_paused: Option<PauseView>,
+}
+
+fn shelf<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<CampaignId, D::Error> {
+    CampaignId::shelf(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }

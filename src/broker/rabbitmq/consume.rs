@@ -144,9 +144,9 @@ impl Pump {
             _ = &mut stop => None,
             reason = self.carry(&mut consumer) => reason,
         };
-        lock(&self.register).remove(&self.id);
         // Closed without cancelling first: only that returns what is unsettled to the head of the queue in order.
         let _ = timeout(CLOSE_LIMIT, self.live.channel.close(200, short("OK"))).await;
+        lock(&self.register).remove(&self.id); // only now is nothing of it unsettled
         drop(consumer);
         let Some(reason) = ended else { return };
         let last = Event::Ended { subscription: self.id, reason };

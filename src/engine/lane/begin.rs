@@ -23,7 +23,7 @@ pub(super) struct Begun {
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 enum Look {
     Begun(Begun),
-    /// Another copy of a job in hand: settled with it.
+    /// Another copy of a job in hand: kept until that is settled.
     Copy,
     /// The ledger cannot be read now; the delivery comes back.
     Unreadable(Delivery),
@@ -95,7 +95,7 @@ impl Lane {
             return Turn::Empty;
         }
         let begun = match roll.head.take() {
-            Some(begun) => begun,
+            Some(begun) => self.look_again(id, begun),
             None => {
                 let Some(delivery) = roll.ready.pop_front() else { return Turn::Empty };
                 match self.look_at(id, delivery) {
@@ -125,7 +125,7 @@ impl Lane {
         let job_id = parsed.as_ref().map_or_else(|_| JobId::unreadable(&delivery.message.body), |job| job.id.clone());
         let key = (id.clone(), job_id);
         if let Some(active) = self.active.get_mut(&key) {
-            active.tags.push(delivery.tag);
+            active.copies.push(delivery);
             return Look::Copy;
         }
         let entry = match self.store.find(&key.0, &key.1) {
@@ -148,6 +148,22 @@ impl Lane {
             Err((reason, description)) => (None, unreadable(reason, &description, entry.as_ref(), now)),
         };
         Look::Begun(Begun { key, delivery, job, entry, triage })
+    }
+
+    /// While a job waited for its turn it may have been cancelled, become late, or its recipient been suppressed.
+    fn look_again(&self, id: &CampaignId, mut begun: Begun) -> Begun {
+        if let (Some(job), Some(roll)) = (&begun.job, self.rolls.get(id)) {
+            begun.triage = triage(&Case {
+                job,
+                headers: &begun.delivery.message.headers,
+                redelivered: begun.delivery.redelivered,
+                campaign: &roll.campaign,
+                entry: begun.entry.as_ref(),
+                suppressed: self.suppressed.contains(&job.to),
+                now: self.clock.wall(),
+            });
+        }
+        begun
     }
 
     fn act(&mut self, id: &CampaignId, begun: Begun, now: Instant) -> Turn {
@@ -214,7 +230,8 @@ impl Lane {
         }
         let first_seen = begun.delivery.message.headers.first_seen.unwrap_or_else(|| self.clock.wall());
         let active = Active {
-            tags: vec![begun.delivery.tag],
+            tag: begun.delivery.tag,
+            copies: Vec::new(),
             redelivered: begun.delivery.redelivered,
             message: begun.delivery.message,
             attempts: begun.entry.as_ref().map_or(0, |entry| entry.attempts),

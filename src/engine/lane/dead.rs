@@ -1,6 +1,6 @@
 //! Looking through a campaign's dead letters and releasing them. What is not touched is neither lost nor reordered.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ impl Lane {
         let now = self.clock.now();
         let most = usize::try_from(selection.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
         let (mut chosen, mut stale) = (Vec::new(), Vec::new());
-        let mut seen = HashSet::new();
+        let mut released_now = HashMap::new();
         for letter in &letters.letters {
             if chosen.len() >= most || !selection.takes(&show::dead_letter(id, letter, false)) {
                 continue;
@@ -121,8 +121,11 @@ impl Lane {
             if job.campaign != *id || self.active.contains_key(&key) {
                 continue;
             }
-            if !seen.insert(key.1.clone()) {
-                stale.push(letter.tag);
+            if let Some(release) = released_now.get(&key.1) {
+                // A further copy of the same letter goes with it; a letter of another release is left for the next time.
+                if *release == letter.message.headers.release {
+                    stale.push(letter.tag);
+                }
                 continue;
             }
             let entry = match self.store.find(&key.0, &key.1) {
@@ -136,6 +139,7 @@ impl Lane {
                 stale.push(letter.tag);
                 continue;
             }
+            released_now.insert(key.1.clone(), letter.message.headers.release);
             let batch = self.batch_of(id, letter.message.headers.batch.as_deref(), now);
             let record = Record::new(key.1, entry.as_ref(), batch, JobState::Waiting, 0, release);
             if let Some(roll) = self.rolls.get_mut(id) {

@@ -50,8 +50,12 @@ impl Lane {
             }
             roll.link = Link::Closed;
         }
-        if self.stopping || now < roll.retry_at || !roll.registered {
+        if self.stopping || now < roll.retry_at || !roll.registered || roll.removing {
             return;
+        }
+        if roll.is_quiet(now) {
+            roll.leftovers = false; // let go of the queue, so that it can be deleted
+            roll.unlink();
         }
         let needs_queue = wanted || !roll.arrivals.is_empty();
         if needs_queue && !roll.prepared && !roll.preparing {
@@ -247,10 +251,6 @@ impl Lane {
     fn remove_queue(&mut self, id: &CampaignId) {
         let Some(roll) = self.rolls.get_mut(id) else { return };
         roll.removing = true;
-        if let Some(subscription) = roll.subscription() {
-            self.links.remove(&subscription);
-        }
-        roll.link = Link::Closed;
         let (broker, id) = (Arc::clone(&self.broker), id.clone());
         let work = async move {
             let result = broker.remove(&id).await;
@@ -274,7 +274,10 @@ impl Lane {
                 self.put_campaign(id, None, now);
             }
             Ok(false) => roll.leftovers = true,
-            Err(error) => tracing::debug!(campaign = %id, %error, "its queue is not deleted yet"),
+            Err(error) => {
+                tracing::debug!(campaign = %id, %error, "its queue is not deleted yet");
+                roll.prepared = false; // how far it came is unknown: reopened, it is bound again
+            }
         }
     }
 }

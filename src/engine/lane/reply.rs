@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
+use super::roll::Roll;
 use super::{Key, Lane, Step};
 use crate::alert::{Alert, Status};
-use crate::campaign::{JobState, Pause, PauseTarget, Record};
+use crate::campaign::{JobState, Pause, PauseTarget, Phase, Record};
 use crate::gateway::{Answer, Reply, Request};
 use crate::job::CampaignId;
 use crate::outcome::{Outcome, Settle, cause, outcome};
@@ -66,7 +67,7 @@ impl Lane {
 
     /// The attempt is durable: the request leaves, unless something has paused it meanwhile.
     fn send(&mut self, key: Key, now: Instant) {
-        let may = !self.stopping && self.is_open() && self.rolls.get(&key.0).is_some_and(|roll| roll.gate.is_open());
+        let may = !self.stopping && self.is_open() && self.may_still_leave(&key);
         let (Some(gateway), true) = (self.gateway.clone(), may) else { return self.unsend(key, now) };
         let Some(active) = self.active.get_mut(&key) else { return };
         self.pacer.departed(active.taken, now);
@@ -85,6 +86,13 @@ impl Lane {
             (key, Some(gateway.send(request).await))
         };
         self.sends.push(send.boxed());
+    }
+
+    /// While its attempt was being written, a job may have been paused or cancelled, or become late.
+    fn may_still_leave(&self, key: &Key) -> bool {
+        let sends = |roll: &Roll| roll.gate.is_open() && roll.campaign.phase == Phase::Running;
+        let limit = self.active.get(key).and_then(|active| active.job.as_ref()?.not_after);
+        self.rolls.get(&key.0).is_some_and(sends) && limit.is_none_or(|limit| limit >= self.clock.wall())
     }
 
     /// An opened attempt that was never sent is taken back.

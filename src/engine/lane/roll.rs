@@ -98,7 +98,7 @@ impl Roll {
     pub(super) fn wants_link(&self, account_open: bool) -> bool {
         match self.campaign.phase {
             Phase::Running => account_open && self.gate.is_open(),
-            Phase::Cancelled | Phase::Finished => self.leftovers && !self.removing,
+            Phase::Cancelled | Phase::Finished => self.leftovers,
         }
     }
 
@@ -108,10 +108,15 @@ impl Roll {
     }
 
     /// It is over, nothing of it is in hand, and its queue has been quiet for a while.
-    pub(super) fn can_be_removed(&self, now: Instant) -> bool {
-        let over = self.campaign.phase != Phase::Running && !self.campaign.queue_gone && !self.removing;
+    pub(super) fn is_quiet(&self, now: Instant) -> bool {
+        let over = self.campaign.phase != Phase::Running && !self.campaign.queue_gone;
         let idle = self.in_hand == 0 && self.ready.is_empty() && self.head.is_none();
         over && idle && now.saturating_duration_since(self.last_delivery) >= QUIET
+    }
+
+    /// Its queue is quiet, and no longer consumed.
+    pub(super) fn can_be_removed(&self, now: Instant) -> bool {
+        self.is_quiet(now) && !self.removing && matches!(self.link, Link::Closed)
     }
 
     /// It holds jobs that may be begun but stands in no turn: they were left over from before a pause.

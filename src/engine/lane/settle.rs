@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
-use super::roll::{BROKER_RETRY, Link, Note};
+use super::roll::{BROKER_RETRY, Link, Note, Roll};
 use super::{Active, Key, Lane, Step, dead};
 use crate::broker::{Broker, BrokerError, Delivery, Headers, Message, Subscription, Tag, Target};
 use crate::engine::handle::Answer;
@@ -22,7 +22,7 @@ const ACK_TRIES: u32 = 12;
 /// Background work that is done.
 pub(super) enum Chore {
     /// The broker took the acknowledgements, or never will by these tags.
-    Acked(Vec<(Key, usize)>, Result<(), BrokerError>),
+    Acked(Vec<Key>, Result<(), BrokerError>),
     /// A tag of the intake was acknowledged.
     Done,
     /// The job stands where it was published; its delivery may go.
@@ -68,23 +68,35 @@ impl Lane {
 
     /// Leaves a job to its queue. Its own subscription returns it when it closes; while that stays open it waits here again.
     fn give_back(&mut self, key: Key) {
-        let Some(roll) = self.rolls.get_mut(&key.0) else { return };
-        let own = roll.subscription();
+        let own = self.rolls.get(&key.0).and_then(Roll::subscription);
         let Some(active) = self.active.get(&key) else { return };
-        if active.tags.iter().any(|tag| Some(tag.subscription) != own) {
+        if Some(active.tag.subscription) != own {
             // It came by the intake, or by a link that is gone: a copy in its own queue replaces it.
             let message = wait_message(active);
             return self.publish(key, message, Place::Jobs);
         }
-        let Some(active) = self.active.remove(&key) else { return };
+        let delivery = Delivery { tag: active.tag, message: active.message.clone(), redelivered: active.redelivered };
+        let again = (!self.stopping).then_some(delivery);
+        self.let_go(&key, again);
+    }
+
+    /// A job is out of our hands. What is still to be looked at, `again` and the copies that came meanwhile, goes to the front of
+    /// what is ready; if its link is closing, the queue gets it back instead.
+    fn let_go(&mut self, key: &Key, again: Option<Delivery>) {
+        let Some(active) = self.active.remove(key) else { return };
+        let Some(roll) = self.rolls.get_mut(&key.0) else { return };
         roll.in_hand = roll.in_hand.saturating_sub(1);
-        if matches!(roll.link, Link::Open(_)) && !self.stopping {
-            let Active { tags, message, redelivered, .. } = active;
-            let again = tags.into_iter().map(|tag| Delivery { tag, message: message.clone(), redelivered });
-            again.for_each(|delivery| roll.ready.push_front(delivery));
+        if roll.in_hand == 0 {
+            self.attention.insert(key.0.clone());
+        }
+        let own = roll.subscription();
+        let is_open = matches!(roll.link, Link::Open(_));
+        let waiting = again.into_iter().chain(active.copies).filter(|copy| is_open || Some(copy.tag.subscription) != own);
+        let before = roll.ready.len();
+        waiting.for_each(|delivery| roll.ready.push_front(delivery));
+        if roll.ready.len() > before {
             self.queue_turn(&key.0);
         }
-        self.attention.insert(key.0);
     }
 
     fn publish(&self, key: Key, message: Message, place: Place) {
@@ -96,20 +108,14 @@ impl Lane {
         self.chores.push(work.boxed());
     }
 
-    /// Takes jobs off their queues, all copies that have come until now.
+    /// Takes jobs off their queues.
     pub(super) fn ack(&self, keys: Vec<Key>) {
         if keys.is_empty() {
             return;
         }
-        let mut tags = Vec::with_capacity(keys.len());
-        let mut counted = Vec::with_capacity(keys.len());
-        for key in keys {
-            let Some(active) = self.active.get(&key) else { continue };
-            tags.extend_from_slice(&active.tags);
-            counted.push((key, active.tags.len()));
-        }
+        let tags: Vec<Tag> = keys.iter().filter_map(|key| self.active.get(key)).map(|active| active.tag).collect();
         let broker = Arc::clone(&self.broker);
-        self.chores.push(async move { Chore::Acked(counted, ack_patiently(broker.as_ref(), &tags).await) }.boxed());
+        self.chores.push(async move { Chore::Acked(keys, ack_patiently(broker.as_ref(), &tags).await) }.boxed());
     }
 
     pub(super) fn ack_tag(&self, tag: Tag) {
@@ -121,32 +127,18 @@ impl Lane {
         self.chores.push(work.boxed());
     }
 
-    fn on_acked(&mut self, keys: Vec<(Key, usize)>, result: &Result<(), BrokerError>) {
-        let mut late = Vec::new();
-        for (key, acked) in keys {
-            let Some(active) = self.active.get_mut(&key) else { continue };
-            if active.tags.len() > acked && result.is_ok() {
-                active.tags.drain(..acked);
-                late.push(key);
-                continue;
-            }
-            self.active.remove(&key);
-            if let Some(roll) = self.rolls.get_mut(&key.0) {
-                roll.in_hand = roll.in_hand.saturating_sub(1);
-                if roll.in_hand == 0 {
-                    self.attention.insert(key.0.clone());
-                }
-                if result.is_err() {
-                    // What is not acknowledged comes again once the link is closed; the ledger knows it then.
-                    roll.unlink();
-                    self.attention.insert(key.0);
-                }
-            }
-        }
+    fn on_acked(&mut self, keys: Vec<Key>, result: &Result<(), BrokerError>) {
         if let Err(error) = result {
             tracing::warn!(account = %self.account, %error, "acknowledgements failed; those jobs come again and are recognised");
         }
-        self.ack(late);
+        for key in keys {
+            if let Some(roll) = self.rolls.get_mut(&key.0).filter(|_| result.is_err()) {
+                // What is not acknowledged comes again once the link is closed; the ledger knows it then.
+                roll.unlink();
+                self.attention.insert(key.0.clone());
+            }
+            self.let_go(&key, None);
+        }
     }
 
     /// Writes the campaign's record; with a step that follows it.
@@ -220,4 +212,10 @@ pub(super) async fn ack_patiently(broker: &dyn Broker, tags: &[Tag]) -> Result<(
 /// An answer nobody waits for any more is no error.
 pub(super) fn reply<T>(answer: oneshot::Sender<T>, value: T) {
     drop(answer.send(value));
+}
+
+/// Publishes to the unsorted dead letters, then takes the delivery off the intake.
+pub(in crate::engine) async fn bury_at(broker: &dyn Broker, message: &Message, tag: Tag) {
+    publish_until_confirmed(broker, &CampaignId::unsorted(), Place::Dead, message).await;
+    drop(ack_patiently(broker, &[tag]).await);
 }
