@@ -124,7 +124,7 @@ impl Line {
     }
 }
 
-/// sd_notify(3): a path, or `@` and the name of an abstract socket.
+/// `sd_notify(3)`: a path, or `@` and the name of an abstract socket.
 fn connect(path: &[u8]) -> io::Result<UnixDatagram> {
     let address = match path.strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Output;
 
 use crate::process::{Simulator, campaignd, free_port};
+use crate::support::{RabbitNode, User};
 
 /// A configuration with the embedded broker, a key and a state directory.
 fn config(dir: &Path, base_url: &str, more: &str) -> String {
@@ -112,4 +113,28 @@ fn json_is_for_programs() {
 fn a_probe_needs_a_recipient() {
     let output = campaignd().args(["check", "--probe", "main"]).output().unwrap();
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("--to"));
+}
+
+#[test]
+fn a_real_rabbitmq_lets_us_in_or_says_why_not() {
+    let node = RabbitNode::shared();
+    let dir = tempfile::tempdir().unwrap();
+    let simulator = Simulator::start(dir.path(), &[]);
+    let config = config(dir.path(), &simulator.base_url, "");
+    let text = std::fs::read_to_string(&config).unwrap().replace("kind = \"embedded\"", "kind = \"rabbitmq\"");
+    std::fs::write(&config, text).unwrap();
+    let with = |uri: &str| {
+        let output = campaignd().args(["check", "--config", &config]).env("CAMPAIGND_BROKER_URI", uri).output().unwrap();
+        code_and_text(&output)
+    };
+    let good = node.uri(&node.bare_vhost(), User::Daemon);
+    let (code, text) = with(&good);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("RabbitMQ lets us in"), "{text}");
+    let (code, text) = with(&good.replace("daemon-secret", "hunter2"));
+    assert_eq!(code, Some(78), "{text}");
+    assert!(text.contains("refused the login of user \"campaignd\"") && !text.contains("hunter2"), "{text}");
+    let (code, text) = with(&node.uri("no-such-vhost", User::Daemon));
+    assert_eq!(code, Some(78), "{text}");
+    assert!(text.contains("no virtual host \"no-such-vhost\""), "{text}");
 }
