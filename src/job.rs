@@ -42,7 +42,7 @@ impl Job {
         wire::parse(body)
     }
 
-    /// Writes the job in its wire form, ready to publish.
+    /// Writes the job in its wire form, ready to publish: one line.
     #[must_use]
     pub fn to_wire(&self) -> Vec<u8> {
         wire::write(self)

@@ -31,13 +31,23 @@ use crate::config::{Log, LogFormat, process_env};
 /// Goes before `[log] level`.
 pub const LEVEL_VARIABLE: &str = "CAMPAIGND_LOG";
 
+/// Whether text says what to log. A bare word that is no level would be taken for a module's name and silence everything else.
+#[must_use]
+pub fn is_level(text: &str) -> bool {
+    let names_a_level = |part: &str| part.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+    let parts = || text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    EnvFilter::builder().parse(text).is_ok() && parts().all(|part| part.contains(['=', '[']) || names_a_level(part))
+}
+
 /// Starts logging for this process. Once per process.
 ///
 /// # Errors
 /// When `CAMPAIGND_LOG` is no level, or the journal was asked for and is not there.
 pub fn start(log: &Log) -> Result<(), Failure> {
     let level = process_env(LEVEL_VARIABLE);
-    let filter = EnvFilter::builder().parse(level.as_deref().unwrap_or(&log.level)).map(without_bodies).map_err(|_| {
+    let text = level.as_deref().unwrap_or(&log.level);
+    let parsed = EnvFilter::builder().parse(text).ok().filter(|_| is_level(text)).map(without_bodies);
+    let filter = parsed.ok_or_else(|| {
         let whence = if level.is_some() { format!("${LEVEL_VARIABLE}") } else { "[log] level".into() };
         Failure::new(
             Exit::Config,

@@ -125,10 +125,12 @@ impl Counts {
         self.waiting() + self.in_flight + self.delayed
     }
 
-    /// Every batch's producer has said how many jobs it has.
+    /// The producers have said how many jobs there are. A named batch without a count, left by an enqueue that was interrupted,
+    /// does not keep a campaign open once another one is whole: what comes of it later opens the campaign again.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
-        !self.batches.is_empty() && self.batches.iter().all(|batch| batch.announced.is_some())
+        let sealed = |batch: &Batch| batch.announced.is_some();
+        self.batches.iter().any(sealed) && self.batches.iter().all(|batch| sealed(batch) || batch.name.is_some())
     }
 
     /// These announcements with what `replayed`, a sum over the ledger's records from nothing, counted.
@@ -206,6 +208,18 @@ mod tests {
             records.iter().for_each(|record| from_nothing.apply(record));
             prop_assert_eq!(&counts.with_replayed(&from_nothing), &counts);
         }
+    }
+
+    #[test]
+    fn a_batch_that_was_never_published_whole_keeps_nothing_open() {
+        let mut counts = Counts::default();
+        let interrupted = counts.batch_index(Some("interrupted"));
+        counts.apply(&Record::new("1".parse().unwrap(), None, interrupted, state(3), 1, 0));
+        assert!(!counts.is_sealed());
+        counts.announce(Some("whole"), 0);
+        assert!(counts.is_sealed());
+        counts.batch_index(None);
+        assert!(!counts.is_sealed(), "a producer without batches has not said how many it has");
     }
 
     #[test]

@@ -175,19 +175,19 @@ impl Batch {
     }
 
     /// What is announced before the first job is published.
-    pub(super) fn announcement(&self) -> Announcement {
+    pub(super) fn announcement(&self, sealed: bool) -> Announcement {
         Announcement {
             campaign_id: self.plan.campaign.clone(),
             account: self.plan.account.clone(),
             options: self.options,
-            jobs: Some(self.survey.jobs),
+            jobs: sealed.then_some(self.survey.jobs),
             batch: Some(self.survey.batch.clone()),
         }
     }
 
     /// The same as a message.
-    pub(super) fn announcement_message(&self) -> Message {
-        let body = serde_json::to_vec(&self.announcement()).unwrap_or_default();
+    pub(super) fn announcement_message(&self, sealed: bool) -> Message {
+        let body = serde_json::to_vec(&self.announcement(sealed)).unwrap_or_default();
         let headers = Headers { kind: Some(ANNOUNCEMENT.into()), batch: Some(self.survey.batch.clone()), ..Headers::default() };
         Message { body: Bytes::from(body), headers }
     }

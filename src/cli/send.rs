@@ -10,6 +10,7 @@ use super::progress::Progress;
 use super::table::{harmless, print};
 use super::words::{count, many};
 use super::{Exit, Failure, Globals};
+use crate::campaign::Options;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::daemon;
@@ -60,7 +61,7 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<Exit, Failure> 
     if way.is_simulated() {
         warn("a rehearsal: the gateway is simulated, nothing leaves this machine");
     }
-    let place = Place::open(args.state_dir, &batch.plan.campaign)?;
+    let place = Place::open(args.state_dir, &batch.plan.campaign, way.is_simulated())?;
     let rules = Rules::load(config.policy.file.as_deref()).map_err(|error| Failure::new(Exit::Config, error))?;
     let mut local = Local::open(place.dir(), &way.account, way.sender()?, rules, daemon::settings(&config))?;
     if local.ledger_lost {
@@ -109,6 +110,7 @@ impl Work<'_> {
                 let what = format!("campaign {campaign} was cancelled; use another campaign id, or another --state-dir");
                 return Err(Failure::new(Exit::Data, what));
             }
+            self.insist_on_the_same(&view)?;
             self.go_on(&view).await?;
         }
         if !self.place.is_published(&self.batch.survey.batch) {
@@ -118,6 +120,24 @@ impl Work<'_> {
             self.place.mark_published(&self.batch.survey.batch)?;
         }
         self.eyes.follow(campaign, &mut self.progress).await.map(Some)
+    }
+
+    /// A campaign keeps the account and the options it began with; sending the rest in another way would go unnoticed.
+    fn insist_on_the_same(&self, view: &CampaignView) -> Result<(), Failure> {
+        let asked = self.batch.announcement(false);
+        if asked.options == view.options && asked.account.as_ref().is_none_or(|account| *account == view.account) {
+            return Ok(());
+        }
+        let what = format!(
+            "campaign {} began with account {} and {}; this command asks for account {} and {}. \
+             Use the same account and options, or another campaign id",
+            view.id,
+            view.account,
+            way_of(view.options),
+            asked.account.as_ref().map_or("the default", |account| account.as_str()),
+            way_of(asked.options),
+        );
+        Err(Failure::new(Exit::Usage, what))
     }
 
     /// Running the command again is the operator's word to go on.
@@ -146,4 +166,16 @@ impl Work<'_> {
         ))?;
         Ok(Exit::Interrupted)
     }
+}
+
+/// A campaign's options in words.
+fn way_of(options: Options) -> String {
+    let yes = |on: bool| if on { "yes" } else { "no" };
+    format!(
+        "sandbox {}, mmlite {}, on-unknown {}, priority {}",
+        yes(options.sandbox),
+        yes(options.mmlite),
+        format!("{:?}", options.on_unknown).to_lowercase(),
+        format!("{:?}", options.priority).to_lowercase(),
+    )
 }

@@ -322,7 +322,7 @@ impl Log {
         let formats = [("auto", Auto), ("text", Text), ("json", Json), ("journal", Journal)];
         let format = section.choice("format", &formats);
         let level = section.required_parsed("level", |text| {
-            let fine = tracing_subscriber::EnvFilter::builder().parse(text).is_ok();
+            let fine = crate::logging::is_level(text);
             if fine {
                 Ok(text.to_owned())
             } else {

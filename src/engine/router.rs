@@ -178,11 +178,15 @@ impl Router {
 
     /// Finds campaigns that the broker has notes of and the store does not know: the store was lost.
     async fn recall(&mut self) {
+        let mut told = false;
         let notes = loop {
             match self.parts.broker.recall().await {
                 Ok(notes) => break notes,
                 Err(error) => {
-                    tracing::warn!(%error, "waiting for the broker");
+                    // The broker's own part says when its link comes and goes; here once is enough.
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(%error, "waiting for the broker");
+                    }
                     self.pulse.send_modify(|pulse| {
                         pulse.status = format!("waiting for the broker: {error}");
                         pulse.beat += 1;

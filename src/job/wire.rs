@@ -91,7 +91,10 @@ pub(super) fn write(job: &Job) -> Vec<u8> {
         message,
         not_after: job.not_after,
     };
-    serde_json::to_vec(&out).unwrap_or_default()
+    let mut wire = serde_json::to_vec(&out).unwrap_or_default();
+    // A line break in JSON text is white space between tokens, never part of a string: one job, one line.
+    wire.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+    wire
 }
 
 fn plain(reason: impl ToString) -> JobError {
@@ -165,6 +168,15 @@ mod tests {
             let error = reason(bad).to_string();
             assert!(!error.contains("905321234567"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_job_is_written_on_one_line_however_its_message_was_laid_out() {
+        let laid_out = GOOD.replace(r#""text":{"#, "\n  \"text\":\r\n {");
+        let job = Job::parse(laid_out.as_bytes()).unwrap();
+        let wire = String::from_utf8(job.to_wire()).unwrap();
+        assert!(!wire.contains(['\n', '\r']), "{wire}");
+        assert_eq!(Job::parse(wire.as_bytes()).unwrap().to, job.to);
     }
 
     proptest! {

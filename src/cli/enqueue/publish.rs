@@ -57,7 +57,7 @@ pub(in crate::cli) enum Ended {
 /// # Errors
 /// When the broker stays away, or the file changes under our hands. What was published stays; repeating is safe.
 pub(in crate::cli) async fn publish(batch: &Batch, door: &Door, progress: &mut Progress) -> Result<Ended, Failure> {
-    let announced = patiently(|| announce(batch, door)).await;
+    let announced = patiently(|| announce(batch, door, false)).await;
     announced.map_err(|given_up| given_up.failure(0, batch.survey.jobs))?;
     let (sender, jobs) = mpsc::channel(AHEAD);
     let mut reading = JoinSet::new();
@@ -70,6 +70,11 @@ pub(in crate::cli) async fn publish(batch: &Batch, door: &Door, progress: &mut P
         _ = tokio::signal::ctrl_c() => true,
         ended = feed.run(door, batch.survey.jobs, &mut done, progress) => { ended?; false },
     };
+    if !interrupted {
+        // Sealed only now: a batch that was never published whole must not count as jobs that wait.
+        let sealed = patiently(|| announce(batch, door, true)).await;
+        sealed.map_err(|given_up| given_up.failure(done, batch.survey.jobs))?;
+    }
     Ok(if interrupted { Ended::Interrupted(done) } else { Ended::Whole })
 }
 
@@ -155,10 +160,12 @@ impl Feed {
     }
 }
 
-async fn announce(batch: &Batch, door: &Door) -> Result<(), Attempt> {
+async fn announce(batch: &Batch, door: &Door, sealed: bool) -> Result<(), Attempt> {
     match door {
-        Door::Broker(broker) => Ok(broker.publish(Target::Announce(&batch.plan.campaign), &batch.announcement_message()).await?),
-        Door::Daemon(client) => Ok(client.order("v1/announce", &batch.announcement()).await?),
+        Door::Broker(broker) => {
+            Ok(broker.publish(Target::Announce(&batch.plan.campaign), &batch.announcement_message(sealed)).await?)
+        }
+        Door::Daemon(client) => Ok(client.order("v1/announce", &batch.announcement(sealed)).await?),
     }
 }
 

@@ -19,12 +19,12 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The named directory, else one by campaign under the user's state.
-    pub(super) fn open(named: Option<PathBuf>, campaign: &CampaignId) -> Result<Self, Failure> {
+    /// The named directory, else one by campaign under the user's state; a rehearsal has one of its own.
+    pub(super) fn open(named: Option<PathBuf>, campaign: &CampaignId, rehearsal: bool) -> Result<Self, Failure> {
         let by_default = || {
             let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
             let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
-            Some(state.join("campaignd/send").join(campaign.as_str()))
+            Some(state.join(if rehearsal { "campaignd/rehearsal" } else { "campaignd/send" }).join(campaign.as_str()))
         };
         let no_home =
             || Failure::new(Exit::CantCreate, "there is neither XDG_STATE_HOME nor HOME; name a directory with --state-dir");
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn a_mark_holds_for_its_batch_and_its_broker_only() {
         let dir = tempfile::tempdir().unwrap();
-        let place = Place::open(Some(dir.path().to_owned()), &"c".parse().unwrap()).unwrap();
+        let place = Place::open(Some(dir.path().to_owned()), &"c".parse().unwrap(), false).unwrap();
         assert!(!place.is_published("f1"));
         place.mark_published("f1").unwrap();
         assert!(!place.is_published("f1"), "there is no broker yet");

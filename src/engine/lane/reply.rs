@@ -138,7 +138,7 @@ impl Lane {
             tracing::debug!(campaign = %key.0, job = %key.1, account = %self.account, attempt = subject.attempts, to = %subject.to, "accepted");
         } else {
             tracing::info!(campaign = %key.0, job = %key.1, account = %self.account, attempt = subject.attempts, to = %subject.to,
-                rule = %decision.rule, action = ?decision.job, "not accepted: {}", cause(&answer.reply));
+                rule = %decision.rule, now = ?outcome.state.tag(), "not accepted: {}", cause(&answer.reply));
         }
         self.put_in_force(&subject, &outcome, begun, now);
         self.conclude(key, outcome.state, outcome.attempts, outcome.settle, now);

@@ -94,10 +94,10 @@ pub fn table() -> String {
     for row in &ROWS {
         let _ = writeln!(text, "{:02}  {:20}  {}", row.number, row.name, row.about);
     }
-    let (meta, twice) = (Fault::Meta(131_026), Fault::Special(super::fault::Special::ResetBefore));
+    let (meta, twice) = (Fault::Meta(131_026), Fault::Special(super::fault::Special::Unavailable));
     let _ = write!(
         text,
-        "\nFor example {} meets (#131026) {} every time;\n{} has its connection reset twice and gets the message at the third try.",
+        "\nFor example {} meets (#131026) {} every time;\n{} is answered 503 twice and gets the message at the third try.",
         meta.recipient(1),
         meta::title(131_026),
         twice.recipient_times(2, 1),
