@@ -182,25 +182,32 @@ impl World {
         unreachable!("a plan has at least one life")
     }
 
-    /// Producers repeat what is not confirmed; whole files come twice now and then.
+    /// Producers repeat what is not confirmed; now and then the same recipients come again, in the same batch or in another.
     async fn enqueue(&mut self) {
         for (id, (account, options, jobs)) in &self.campaigns {
-            let announcement = Announcement {
-                campaign_id: id.clone(),
-                account: Some(account.clone()),
-                options: *options,
-                jobs: Some(jobs.len() as u64),
-                batch: Some("file".into()),
-            };
-            let headers = Headers { kind: Some(ANNOUNCEMENT.into()), ..Headers::default() };
-            let message = Message { body: serde_json::to_vec(&announcement).unwrap().into(), headers };
-            self.publish(Target::Announce(id), &message).await;
-            let times = if self.plan.meddle && self.dice_once(id) { 2 } else { 1 };
-            for job in std::iter::repeat_n(jobs, times).flatten() {
-                let headers = Headers { batch: Some("file".into()), ..Headers::default() };
+            let again = if self.plan.seed.is_multiple_of(2) { "file" } else { "again" };
+            let batches = if self.plan.meddle && self.dice_once(id) { vec!["file", again] } else { vec!["file"] };
+            for batch in &batches {
+                self.announce(id, account, *options, jobs.len(), batch).await;
+            }
+            for (job, batch) in batches.iter().flat_map(|batch| jobs.iter().map(move |job| (job, batch))) {
+                let headers = Headers { batch: Some((*batch).into()), ..Headers::default() };
                 self.publish(Target::Jobs(id), &Message { body: job.to_wire().into(), headers }).await;
             }
         }
+    }
+
+    async fn announce(&self, id: &CampaignId, account: &AccountName, options: Options, jobs: usize, batch: &str) {
+        let announcement = Announcement {
+            campaign_id: id.clone(),
+            account: Some(account.clone()),
+            options,
+            jobs: Some(jobs as u64),
+            batch: Some(batch.into()),
+        };
+        let headers = Headers { kind: Some(ANNOUNCEMENT.into()), ..Headers::default() };
+        let message = Message { body: serde_json::to_vec(&announcement).unwrap().into(), headers };
+        self.publish(Target::Announce(id), &message).await;
     }
 
     fn dice_once(&self, id: &CampaignId) -> bool {
