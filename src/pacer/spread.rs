@@ -46,12 +46,13 @@ impl Spread {
         self.margin
     }
 
-    /// From the smallest to all but the slowest hundredth: single stragglers say little about the next request.
+    /// Three quarters of what lies between the fastest and all but the slowest hundredth. Single stragglers say little about the
+    /// next request; and the spread is that of both ways, of which only the way up counts: half of it, if they are alike.
     fn look(&self) -> Duration {
         let mut sorted: Vec<Duration> = self.trips.iter().copied().collect();
         sorted.sort_unstable();
         let slow = sorted.get(sorted.len().saturating_sub(1 + sorted.len() / 100)).copied().unwrap_or_default();
         let fast = sorted.first().copied().unwrap_or_default();
-        slow.saturating_sub(fast).clamp(LEAST, MOST)
+        (slow.saturating_sub(fast) * 3 / 4).clamp(LEAST, MOST)
     }
 }

@@ -37,6 +37,8 @@ struct Truth {
     limit: (usize, usize),
     /// A `BILL_001` has been handed over and nobody has resumed since.
     billed: bool,
+    /// How often that was forgiven: an answer to a request from before tells of what was mended since.
+    forgiven: u64,
     violations: Vec<String>,
     trace: Vec<String>,
     start: Instant,
@@ -58,6 +60,7 @@ impl SimGateway {
             arrivals: VecDeque::new(),
             limit,
             billed: false,
+            forgiven: 0,
             violations: Vec::new(),
             trace: Vec::new(),
             start: Instant::now(),
@@ -83,7 +86,9 @@ impl SimGateway {
 
     /// The process that had read the answers is gone, or a person has resumed: requests may leave again.
     pub(crate) fn forgive(&self) {
-        self.lock().billed = false;
+        let mut truth = self.lock();
+        truth.billed = false;
+        truth.forgiven += 1;
     }
 
     pub(crate) fn top_up(&self, amount: u64) {
@@ -154,7 +159,7 @@ impl Gateway for SimGateway {
     async fn send(&self, request: Request) -> Answer {
         let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
         let to: u64 = body["to"].as_str().unwrap().parse().unwrap();
-        let (up, down, unreachable, before, after) = {
+        let (up, down, unreachable, before, after, forgiven) = {
             let mut truth = self.lock();
             if truth.billed {
                 truth.violations.push(format!("a request to {to} started after BILL_001 had been read"));
@@ -163,7 +168,7 @@ impl Gateway for SimGateway {
             let faults = truth.faults;
             let trips = (truth.trip(), truth.trip());
             let (before, after) = (truth.roll(faults.lost_before), truth.roll(faults.lost_after));
-            (trips.0, trips.1, truth.roll(faults.unreachable), before, after)
+            (trips.0, trips.1, truth.roll(faults.unreachable), before, after, truth.forgiven)
         };
         tokio::time::sleep(up).await;
         if unreachable {
@@ -178,7 +183,7 @@ impl Gateway for SimGateway {
         let reply = if after { Reply::Unknown(trouble(TroubleKind::Reset)) } else { reply };
         let mut truth = self.lock();
         if matches!(&reply, Reply::Refused(refusal) if refusal.code.as_deref() == Some("BILL_001")) {
-            truth.billed = true;
+            truth.billed |= truth.forgiven == forgiven;
         }
         truth.note(format!("reply {to} {reply:?}"));
         Answer { reply, windows: Windows::default() }
