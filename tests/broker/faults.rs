@@ -258,6 +258,25 @@ async fn a_full_queue_refuses_and_takes_again_when_there_is_room() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_does_not_answer_is_not_taken_for_empty() {
+    let (node, vhost) = shared();
+    let rabbit = connected(node, &vhost).await;
+    let spring = campaign("spring");
+    rabbit.prepare(&spring).await.unwrap();
+    publish_all(&*rabbit, &spring, &numbered(0..3)).await;
+    let source = Source::Jobs(spring.clone());
+    wait_for_depth(&*rabbit, &source, 3).await;
+    let order = |what: &str| block_in_place(|| node.ctl(&["eval", &format!("sys:{what}('{vhost}_campaignd.jobs.spring').")]));
+    order("suspend");
+    let depth = rabbit.depth(&source).await;
+    let removed = rabbit.remove(&spring).await;
+    order("resume");
+    assert!(depth.is_err(), "{depth:?}");
+    assert!(removed.is_err(), "{removed:?}");
+    wait_for_depth(&*rabbit, &source, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_connection_ends_subscriptions_and_heals() {
     let (node, vhost) = shared();
     let proxy = Proxy::start(node.port()).await;

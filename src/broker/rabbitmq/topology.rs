@@ -20,6 +20,9 @@ use crate::broker::{BrokerError, Prepared, Source};
 const CRASH_SAFE: Duration = Duration::from_secs(2);
 /// How long a queue may take to answer before it counts as having no leader; an election takes well under a second.
 const LEADER: Duration = Duration::from_secs(5);
+/// A count that took this long may be none, and how often it is then asked for.
+const SLOW_COUNT: Duration = Duration::from_millis(200);
+const COUNTS: u32 = 20;
 /// Time for a message routed just before an unbind to show in the queue's count.
 const UNBOUND: Duration = Duration::from_millis(200);
 
@@ -68,7 +71,21 @@ async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Resu
 }
 
 /// How many messages are ready in `queue`; `None` when it does not exist.
+///
+/// RabbitMQ gives a quorum queue 250 ms to answer and then says 0 (`rabbit_quorum_queue:stat`), so a slow 0 is not believed.
 pub(super) async fn ready(connection: &Connection, queue: &str) -> Result<Option<u64>, BrokerError> {
+    for _ in 0..COUNTS {
+        let asked = Instant::now();
+        let found = count(connection, queue).await?;
+        if found != Some(0) || asked.elapsed() < SLOW_COUNT {
+            return Ok(found);
+        }
+    }
+    Err(BrokerError::Timeout(SLOW_COUNT * COUNTS))
+}
+
+/// What the broker says is ready in `queue`; `None` when it does not exist. A 0 may mean that the queue did not answer.
+async fn count(connection: &Connection, queue: &str) -> Result<Option<u64>, BrokerError> {
     let channel = open(connection).await?;
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     match channel.queue_declare(short(queue), options, FieldTable::default()).await {
@@ -101,7 +118,7 @@ impl Nursery {
     /// Any number of these may wait at the same time, also for the same queue.
     pub(super) async fn raise(&self, wire: &Wire, source: &Source, exchange: &str, key: &str) -> Result<Prepared, BrokerError> {
         let name = names::queue(source);
-        let found = ready(&wire.consume, &name).await?;
+        let found = count(&wire.consume, &name).await?;
         let channel = open(&wire.consume).await?;
         let young = match (found.is_some(), self.get(&name)) {
             (true, Some(young)) if young.epoch == wire.epoch => Some(young),
@@ -176,14 +193,28 @@ pub(super) async fn remove(wire: &Wire, source: &Source, key: &str) -> Result<bo
     // Unbound first: a job published between the count and the deletion would be deleted with the queue.
     unbind(&channel, &name, key).await?;
     sleep(UNBOUND).await;
-    if ready(&wire.consume, &name).await?.unwrap_or(0) > 0 {
+    let empty = is_empty(wire, &name).await;
+    if !matches!(empty, Ok(true)) {
         bind(&channel, &name, JOBS, key).await?;
-        return Ok(false);
+        return empty;
     }
     // Quorum queues know no if_empty: asking for it closes the connection.
     let deleted = channel.queue_delete(short(&name), QueueDeleteOptions::default()).await;
     deleted.map_err(|e| call(&format!("deleting queue {name}"), &e))?;
     Ok(true)
+}
+
+/// Whether a queue that nothing is routed to has nothing to give: not a count, but the queue's own answer.
+async fn is_empty(wire: &Wire, queue: &str) -> Result<bool, BrokerError> {
+    if ready(&wire.consume, queue).await?.unwrap_or(0) > 0 {
+        return Ok(false);
+    }
+    let channel = open(&wire.consume).await?;
+    let got = channel.basic_get(short(queue), BasicGetOptions { no_ack: false }).await;
+    let got = got.map_err(|e| call(&format!("reading queue {queue}"), &e))?;
+    // What was there goes back to the head with the channel.
+    channel.close(200, short("OK")).await.map_err(|e| call("closing a channel", &e))?;
+    Ok(got.is_none())
 }
 
 async fn unbind(channel: &Channel, queue: &str, key: &str) -> Result<(), BrokerError> {
