@@ -11,14 +11,14 @@ use rand::SeedableRng;
 
 use super::batch::{Batch, BatchArgs};
 use super::enqueue::{Door, Ended, publish};
-use super::local::{Eyes, Local, Seen, engine_failure, outcomes, run_beside};
+use super::local::{Eyes, Local, Seen, outcomes, run_beside};
 use super::progress::Progress;
 use super::table::{harmless, print};
 use super::words::{count, many, span};
 use super::{Exit, Failure};
 use crate::clock::Clock;
 use crate::dice::Dice;
-use crate::engine::{Account, CampaignView, DeadSelection, PauseView, Settings};
+use crate::engine::{Account, CampaignView, PauseView, Settings};
 use crate::gateway::connexease::{self, Connexease};
 use crate::gateway::simulator::{Controls, DEFAULT_KEY, Key, Options, Running, Simulator};
 use crate::pacer::Limits;
@@ -164,9 +164,9 @@ impl Show<'_> {
                 Seen::Over(view) => {
                     self.progress.end();
                     print(format_args!("\nover after {}", span(began.elapsed())))?;
-                    outcomes(&view, &self.eyes.dead(&campaign).await?)?;
-                    let letters = self.eyes.handle.dead(campaign, DeadSelection::default(), true).await;
-                    return Ok((view, letters.map_err(|error| engine_failure(&error))?));
+                    let letters = self.eyes.dead(&campaign).await?;
+                    outcomes(&view, &letters)?;
+                    return Ok((view, letters));
                 }
             }
         }

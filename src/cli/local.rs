@@ -15,15 +15,18 @@ use super::progress::Progress;
 use super::table::{Table, harmless, print};
 use super::words::{count, percent};
 use super::{Exit, Failure};
-use crate::admin::{DeadGroup, grouped};
+use crate::admin::grouped;
 use crate::alert::{Alert, Alerts, Status};
 use crate::broker::Broker;
 use crate::broker::embedded::Embedded;
 use crate::campaign::PauseTarget;
 use crate::clock::Clock;
 use crate::dice;
-use crate::engine::{Account, CampaignView, CommandError, DeadSelection, Drained, Engine, Handle, Parts, PauseView, Settings};
+use crate::engine::{
+    Account, CampaignView, CommandError, DeadLetter, DeadSelection, Drained, Engine, Handle, Parts, PauseView, Settings,
+};
 use crate::job::{AccountName, CampaignId};
+use crate::outcome::UNKNOWN_OUTCOME;
 use crate::policy::{Rules, Severity};
 use crate::store::sled::SledStore;
 
@@ -155,10 +158,21 @@ impl Eyes {
         Ok(lifted)
     }
 
-    /// Its dead letters by reason.
-    pub(super) async fn dead(&self, campaign: &CampaignId) -> Result<Vec<DeadGroup>, Failure> {
-        let letters = self.handle.dead(campaign.clone(), DeadSelection::default(), false).await;
-        Ok(grouped(letters.map_err(|error| engine_failure(&error))?))
+    /// Its dead letters, with their bodies.
+    pub(super) async fn dead(&self, campaign: &CampaignId) -> Result<Vec<DeadLetter>, Failure> {
+        let letters = self.handle.dead(campaign.clone(), DeadSelection::default(), true).await;
+        letters.map_err(|error| engine_failure(&error))
+    }
+
+    /// Releases them but for those of which nobody knows whether they arrived. How many there were.
+    pub(super) async fn release_failed(&self, campaign: &CampaignId) -> Result<u64, Failure> {
+        let surely_not_sent = |letter: DeadLetter| letter.job.filter(|_| letter.death.reason != UNKNOWN_OUTCOME);
+        let jobs: Vec<_> = self.dead(campaign).await?.into_iter().filter_map(surely_not_sent).collect();
+        if jobs.is_empty() {
+            return Ok(0);
+        }
+        let selection = DeadSelection { jobs, ..DeadSelection::default() };
+        self.handle.requeue(campaign.clone(), selection).await.map_err(|error| engine_failure(&error))
     }
 }
 
@@ -176,7 +190,7 @@ fn tell(progress: &Progress, alert: &Alert) -> Result<(), Failure> {
 }
 
 /// What became of every job, and why some failed.
-pub(super) fn outcomes(view: &CampaignView, dead: &[DeadGroup]) -> Result<(), Failure> {
+pub(super) fn outcomes(view: &CampaignView, dead: &[DeadLetter]) -> Result<(), Failure> {
     let mut table = Table::new(["outcome", "jobs", "share"]).right([1, 2]);
     let rows = [
         ("sent", view.sent, true),
@@ -197,7 +211,7 @@ pub(super) fn outcomes(view: &CampaignView, dead: &[DeadGroup]) -> Result<(), Fa
         return Ok(());
     }
     print("\nWhy they failed:")?;
-    print_groups(dead)
+    print_groups(&grouped(dead.to_vec()))
 }
 
 /// A pause, and how to go on.

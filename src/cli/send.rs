@@ -1,5 +1,6 @@
 //! `campaignd send`: send one campaign from this terminal; interrupted, the same command continues where it was.
 
+mod failed;
 mod place;
 mod way;
 
@@ -31,6 +32,9 @@ pub(super) struct Args {
     /// Where the campaign's state is kept between two runs [default: ~/.local/state/campaignd/send/ID, or under `XDG_STATE_HOME`]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<std::path::PathBuf>,
+    /// Send the failed jobs again first, but for those of which nobody knows whether they arrived
+    #[arg(long)]
+    retry_failed: bool,
 }
 
 const HELP: &str = "\
@@ -69,7 +73,8 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<Exit, Failure> 
     }
     let eyes = local.eyes();
     let door = Door::Broker(local.broker.clone());
-    let work = Work { batch: &batch, door, place: &place, eyes, progress: Progress::new(batch.plan.campaign.as_str(), false) };
+    let progress = Progress::new(batch.plan.campaign.as_str(), false);
+    let work = Work { batch: &batch, door, place: &place, eyes, progress, retry_failed: args.retry_failed };
     let (exit, _) = run_beside(local, work.run(signals)).await?;
     Ok(exit)
 }
@@ -81,6 +86,7 @@ struct Work<'a> {
     place: &'a Place,
     eyes: Eyes,
     progress: Progress,
+    retry_failed: bool,
 }
 
 impl Work<'_> {
@@ -95,7 +101,7 @@ impl Work<'_> {
             None => self.interrupted().await,
             Some(Seen::Over(view)) => self.over(&view).await,
             Some(Seen::Held(view, pause)) => {
-                outcomes(&view, &self.eyes.dead(&view.id).await?)?;
+                self.outcomes(&view).await?;
                 tell_pause(&pause, "run the same command again")?;
                 Ok(Exit::TempFail)
             }
@@ -112,6 +118,10 @@ impl Work<'_> {
             }
             self.insist_on_the_same(&view)?;
             self.go_on(&view).await?;
+            if self.retry_failed {
+                let released = self.eyes.release_failed(campaign).await?;
+                print(format_args!("sending {} again", many(released, "failed job")))?;
+            }
         }
         if !self.place.is_published(&self.batch.survey.batch) {
             if let Ended::Interrupted(_) = publish(self.batch, &self.door, &mut self.progress).await? {
@@ -153,9 +163,20 @@ impl Work<'_> {
     }
 
     async fn over(&self, view: &CampaignView) -> Result<Exit, Failure> {
-        outcomes(view, &self.eyes.dead(&view.id).await?)?;
+        self.outcomes(view).await?;
         print(format_args!("\ncampaign {}: {}", view.id, super::words::state(view)))?;
         Ok(Exit::Ok)
+    }
+
+    /// What became of every job; the failed ones each by itself in a file.
+    async fn outcomes(&self, view: &CampaignView) -> Result<(), Failure> {
+        let letters = self.eyes.dead(&view.id).await?;
+        outcomes(view, &letters)?;
+        if let Some(path) = failed::write(self.place.dir(), &letters)? {
+            print(format_args!("\nEach of them, with its recipient: {}", path.display()))?;
+            print("To send those again that surely did not arrive: the same command with --retry-failed")?;
+        }
+        Ok(())
     }
 
     async fn interrupted(&self) -> Result<Exit, Failure> {

@@ -5,7 +5,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use campaignd::gateway::simulator::{DEFAULT_KEY, Key, Options};
+use campaignd::gateway::simulator::{DEFAULT_KEY, Fault, Key, Options};
 
 use crate::live::{Scene, Started, binary, exits, out, unlimited};
 
@@ -111,6 +111,29 @@ fn ctrl_c_drains_and_says_how_to_go_on() {
     exits(&scene.run(&args(&url, "unlimited")), 0);
     assert!(before < 400);
     assert_eq!((scene.gateway.books().recipients().len(), scene.gateway.books().more_than_once()), (400, vec![]));
+}
+
+#[test]
+fn failed_jobs_are_listed_one_by_one_and_sent_again_when_told() {
+    let scene = Scene::new(unlimited());
+    let invalid: Fault = "meta:131026".parse().unwrap();
+    let refused_once = invalid.recipient_times(1, 0);
+    scene.recipients([FIRST, FIRST + 1, refused_once]);
+    let url = scene.gateway.base_url();
+    let first = scene.run(&args(&url, "unlimited"));
+    exits(&first, 0);
+    let path = scene.dir.path().join("state/failed.csv");
+    assert!(out(&first).contains("state/failed.csv") && out(&first).contains("--retry-failed"), "{}", out(&first));
+    let failed = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(failed.lines().count(), 2, "{failed}");
+    assert!(failed.contains(&format!("\n{refused_once},")) && failed.contains(",GW_001,131026,"), "{failed}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o077, 0, "it holds full recipients");
+    let second = scene.run(&[&args(&url, "unlimited")[..], &["--retry-failed"]].concat());
+    exits(&second, 0);
+    assert_eq!((row(&out(&second), "sent"), row(&out(&second), "failed")), (3, 0), "{}", out(&second));
+    assert!(!path.exists(), "nothing is failed any more");
+    assert_eq!((scene.gateway.books().recipients().len(), scene.gateway.books().more_than_once()), (3, vec![]));
 }
 
 #[test]
