@@ -195,6 +195,7 @@ pub fn settings(config: &Config) -> engine::Settings {
         drain: config.engine.drain_timeout,
         linger: config.engine.commit_linger,
         ledger_retention: config.engine.ledger_retention,
+        most_lost_attempts: config.engine.most_lost_attempts,
     }
 }
 

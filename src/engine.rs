@@ -89,6 +89,8 @@ pub struct Settings {
     pub linger: Duration,
     /// How long a campaign's ledger is kept after its end.
     pub ledger_retention: Duration,
+    /// Attempts in a row during which the daemon may die before the job is parked as poison, whatever its campaign says; at least 1.
+    pub most_lost_attempts: u32,
 }
 
 impl Default for Settings {
@@ -99,6 +101,7 @@ impl Default for Settings {
             drain: Duration::from_secs(30),
             linger: Duration::from_millis(10),
             ledger_retention: Duration::from_secs(30 * 24 * 3600),
+            most_lost_attempts: 5,
         }
     }
 }

@@ -13,6 +13,9 @@ use crate::policy::{Decision, JobAction, Scope, SlowDown, Subject};
 /// The reason of dead letters whose message may or may not have been sent.
 pub const UNKNOWN_OUTCOME: &str = "unknown-outcome";
 
+/// The reason of dead letters during whose attempts the daemon died time and again: they may be what kills it.
+pub const POISON: &str = "poison";
+
 /// Everything one reply comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {

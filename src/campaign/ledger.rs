@@ -13,10 +13,14 @@ pub struct Entry {
     pub state: JobState,
     /// Attempts used up so far.
     pub attempts: u32,
+    /// Attempts in a row, before the one that is open, during which the daemon died.
+    pub lost: u32,
     /// The release it belongs to: how often a person has let it out of the dead letters.
     pub release: u32,
     /// The campaign's batches it was seen in, one bit each.
     pub batches: u64,
+    /// How often the campaign's ledger had been lost when this was written.
+    pub era: u32,
 }
 
 /// Where a job is.
@@ -100,16 +104,37 @@ pub struct Record {
 }
 
 impl Record {
-    /// A change of `job` from `before` to `state`, seen in batch `batch`.
+    /// A change of `job` from `before` to `state`, seen in batch `batch`, in a ledger that was never lost.
     #[must_use]
     pub fn new(job: JobId, before: Option<&Entry>, batch: u8, state: JobState, attempts: u32, release: u32) -> Self {
         let known = before.map_or(0, |entry| entry.batches);
         let bit = batch_bit(batch);
+        // opened again without an outcome in between: the daemon died while the attempt before was open
+        let lost =
+            before.filter(|entry| entry.state == JobState::Opened && state == JobState::Opened).map_or(0, |entry| entry.lost + 1);
         Self {
             job,
             was: before.map(|entry| entry.state.tag()),
             counted_in: (known & bit == 0).then_some(batch),
-            now: Entry { state, attempts, release, batches: known | bit },
+            now: Entry { state, attempts, lost, release, batches: known | bit, era: 0 },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_attempts_are_counted_in_a_row() {
+        let mut entry: Option<Entry> = None;
+        let mut step = |state: JobState| {
+            let record = Record::new("j".parse().unwrap(), entry.as_ref(), 0, state, 1, 0);
+            entry = Some(record.now.clone());
+            record.now.lost
+        };
+        assert_eq!([step(JobState::Opened), step(JobState::Opened), step(JobState::Opened)], [0, 1, 2]);
+        assert_eq!(step(JobState::Waiting), 0);
+        assert_eq!([step(JobState::Opened), step(JobState::Opened)], [0, 1], "an outcome in between begins anew");
     }
 }

@@ -196,6 +196,8 @@ pub struct Engine {
     pub commit_linger: Duration,
     /// How long the ledger of a finished campaign is kept.
     pub ledger_retention: Duration,
+    /// How often the daemon may die during a job's attempt before the job is parked.
+    pub most_lost_attempts: u32,
 }
 
 impl Engine {
@@ -205,6 +207,7 @@ impl Engine {
             drain_timeout: section.duration("drain-timeout", secs(1)..=HOUR),
             commit_linger: section.duration("commit-linger", Duration::ZERO..=secs(1)),
             ledger_retention: section.duration("ledger-retention", HOUR..=units::MAX_LENGTH),
+            most_lost_attempts: section.number("most-lost-attempts", 1..=100).map_or(1, |found| found.value),
         };
         section.finish();
         engine

@@ -7,10 +7,7 @@ use jiff::Timestamp;
 use crate::broker::{Death, Headers};
 use crate::campaign::{Campaign, Entry, JobState, OnUnknown, Phase};
 use crate::job::Job;
-use crate::outcome::{Settle, UNKNOWN_OUTCOME};
-
-/// Openings without an outcome after which a job is parked even under `resend`: it may be what keeps killing the daemon.
-pub(super) const MOST_LOST_ATTEMPTS: u32 = 5;
+use crate::outcome::{POISON, Settle, UNKNOWN_OUTCOME};
 
 /// Delays up to this are not worth another trip through the broker.
 const SHORT: Duration = Duration::from_millis(50);
@@ -48,6 +45,8 @@ pub(super) struct Case<'a> {
     pub(super) campaign: &'a Campaign,
     pub(super) entry: Option<&'a Entry>,
     pub(super) suppressed: bool,
+    /// Attempts in a row during which the daemon may die before the job is parked even under `resend`.
+    pub(super) most_lost: u32,
     pub(super) now: Timestamp,
 }
 
@@ -76,7 +75,7 @@ fn fresh(case: &Case<'_>, release: u32) -> Triage {
 
 fn known(case: &Case<'_>, entry: &Entry) -> Triage {
     match &entry.state {
-        JobState::Opened => unknown(case, entry.attempts, entry.release, "the daemon stopped before the answer was recorded"),
+        JobState::Opened => lost(case, entry),
         JobState::Waiting => unsent(case, entry.attempts, entry.release),
         JobState::Delayed { until } => {
             let left = Duration::try_from(until.duration_since(case.now)).unwrap_or_default();
@@ -106,9 +105,21 @@ fn unsent(case: &Case<'_>, attempts: u32, release: u32) -> Triage {
     Triage::Send { attempts, release }
 }
 
+/// The daemon died while its attempt was open.
+fn lost(case: &Case<'_>, entry: &Entry) -> Triage {
+    let times = entry.lost.saturating_add(1);
+    if case.campaign.options.on_unknown == OnUnknown::Resend && times >= case.most_lost {
+        let why = format!(
+            "the daemon died during each of its last {times} attempts; it may be what kills it, and it may have been sent"
+        );
+        return dead(case, POISON, &why, entry.attempts, entry.release);
+    }
+    unknown(case, entry.attempts, entry.release, "the daemon stopped before the answer was recorded")
+}
+
 /// Nobody knows whether it was sent.
 fn unknown(case: &Case<'_>, attempts: u32, release: u32, why: &str) -> Triage {
-    let resend = case.campaign.options.on_unknown == OnUnknown::Resend && attempts < MOST_LOST_ATTEMPTS;
+    let resend = case.campaign.options.on_unknown == OnUnknown::Resend;
     if resend { unsent(case, attempts, release) } else { dead(case, UNKNOWN_OUTCOME, why, attempts, release) }
 }
 
@@ -157,7 +168,7 @@ mod tests {
 
     impl Setup {
         fn with(mut self, state: JobState, release: u32) -> Self {
-            self.entry = Some(Entry { state, attempts: 1, release, batches: 1 });
+            self.entry = Some(Entry { state, attempts: 1, lost: 0, release, batches: 1, era: 0 });
             self
         }
 
@@ -169,6 +180,7 @@ mod tests {
                 campaign: &self.campaign,
                 entry: self.entry.as_ref(),
                 suppressed: self.suppressed,
+                most_lost: 3,
                 now: NOW,
             })
         }
@@ -199,8 +211,22 @@ mod tests {
         assert_eq!(setup.reason(), UNKNOWN_OUTCOME);
         setup.campaign.options.on_unknown = OnUnknown::Resend;
         assert_eq!(setup.triage(), Triage::Send { attempts: 1, release: 0 });
-        setup.entry.as_mut().unwrap().attempts = MOST_LOST_ATTEMPTS;
-        assert_eq!(setup.reason(), UNKNOWN_OUTCOME, "a job that keeps killing the daemon is parked");
+    }
+
+    #[test]
+    fn a_job_that_keeps_killing_the_daemon_is_parked_even_under_resend() {
+        let mut setup = Setup { redelivered: true, ..setup().with(JobState::Opened, 0) };
+        setup.campaign.options.on_unknown = OnUnknown::Resend;
+        let lose = |setup: &mut Setup, attempts, lost| {
+            let entry = setup.entry.as_mut().unwrap();
+            (entry.attempts, entry.lost) = (attempts, lost);
+        };
+        lose(&mut setup, 9, 1);
+        assert_eq!(setup.triage(), Triage::Send { attempts: 9, release: 0 }, "ordinary attempts do not count");
+        lose(&mut setup, 10, 2);
+        assert_eq!(setup.reason(), POISON);
+        setup.campaign.options.on_unknown = OnUnknown::Park;
+        assert_eq!(setup.reason(), UNKNOWN_OUTCOME, "under park it was tried once");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use campaignd::campaign::{OnUnknown, Options};
 use campaignd::dice::Dice;
-use campaignd::gateway::simulator::Options as SimulatorOptions;
+use campaignd::gateway::simulator::{Fault, Options as SimulatorOptions};
 use rand::{RngExt, SeedableRng};
 
 use crate::stage::{Setup, Stage, people};
@@ -60,4 +60,23 @@ async fn with_resend_nobody_is_missing_and_copies_are_at_most_what_was_in_flight
     assert_eq!(books.len() as u64, JOBS, "nobody is missing");
     let copies: u32 = books.values().map(|times| times - 1).sum();
     assert!(copies <= KILLS * 24, "{copies} copies");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_during_whose_attempts_the_daemon_dies_is_parked_as_poison() {
+    let engine = "most-lost-attempts = 3";
+    let mut stage = Stage::open(Setup { engine, request_timeout: "90s", ..Setup::default() }).await;
+    let unanswered: Fault = "hang-before".parse().unwrap();
+    let options = Options { on_unknown: OnUnknown::Resend, ..Options::default() };
+    stage.enqueue("poison", "main", options, &[unanswered.recipient(1)]).await;
+    for requests in 1..=3 {
+        stage.until("the request", async || (stage.simulator.books().requests >= requests).then_some(())).await;
+        stage.kill9();
+        stage.start();
+    }
+    let view = stage.until_state("poison", "finished").await;
+    assert_eq!((view.sent, view.dead), (0, 1));
+    let letters = stage.until("the letter", async || Some(stage.dead("poison").await).filter(|l| !l.is_empty())).await;
+    assert_eq!((letters[0].death.reason.as_str(), letters[0].attempts), ("poison", 3), "{letters:?}");
+    assert_eq!(stage.simulator.books().requests, 3, "not tried once more");
 }

@@ -45,6 +45,8 @@ pub(crate) struct Setup {
     pub(crate) request_timeout: &'static str,
     pub(crate) max_in_flight: usize,
     pub(crate) simulator: Options,
+    /// Further lines of `[engine]`.
+    pub(crate) engine: &'static str,
     /// The broker's address, when it is not the node's own.
     pub(crate) broker_port: Option<u16>,
 }
@@ -57,6 +59,7 @@ impl Default for Setup {
             request_timeout: "2s",
             max_in_flight: 32,
             simulator: Options::default(),
+            engine: "",
             broker_port: None,
         }
     }
@@ -278,11 +281,12 @@ fn write_configuration(dir: &TempDir, setup: &Setup, simulator: &Running, uri: &
     let mut text = format!(
         "[broker]\nkind = \"rabbitmq\"\nuri-file = \"broker-uri\"\nheartbeat = \"5s\"\n\
          [gateway]\nbase-url = \"{}\"\nrequest-timeout = \"{}\"\nrate = \"{}\"\nmax-in-flight = {}\n\
-         [state]\ndir = \"state\"\n[admin]\nlisten = \"{admin}\"\n[log]\nformat = \"text\"\nlevel = \"info\"\n",
+         [engine]\n{}\n[state]\ndir = \"state\"\n[admin]\nlisten = \"{admin}\"\n[log]\nformat = \"text\"\nlevel = \"info\"\n",
         simulator.base_url(),
         setup.request_timeout,
         setup.rate,
         setup.max_in_flight,
+        setup.engine,
     );
     for (number, name) in setup.accounts.iter().enumerate() {
         file(&format!("{name}.key"), &key_of(name));

@@ -141,7 +141,8 @@ impl Lane {
             Ok(job) => {
                 let suppressed = self.suppressed.contains(&job.to);
                 let (headers, redelivered, campaign) = (&delivery.message.headers, delivery.redelivered, &roll.campaign);
-                let case = Case { job: &job, headers, redelivered, campaign, entry: entry.as_ref(), suppressed, now };
+                let (entry, most_lost) = (entry.as_ref(), self.settings.most_lost_attempts);
+                let case = Case { job: &job, headers, redelivered, campaign, entry, suppressed, most_lost, now };
                 let triage = triage(&case);
                 (Some(job), triage)
             }
@@ -160,6 +161,7 @@ impl Lane {
                 campaign: &roll.campaign,
                 entry: begun.entry.as_ref(),
                 suppressed: self.suppressed.contains(&job.to),
+                most_lost: self.settings.most_lost_attempts,
                 now: self.clock.wall(),
             });
         }

@@ -2,7 +2,7 @@
 //!
 //! All records of a campaign that share a commit share a value, because sled's price is per key. A record is:
 //! flags (bits 0-2 state now, 3 counted in a batch, 4-6 state before or 0, 7 derived job id) · job id (16 bytes when derived, else
-//! length and text) · batch index (when counted) · varints attempts, release, batches · for delayed, sent and dead: length and what
+//! length and text) · batch index (when counted) · varints attempts, lost, release, batches, era · for delayed, sent and dead: length and what
 //! belongs to the state. State numbers are those of [`StateTag`].
 
 use crate::broker::Death;
@@ -91,8 +91,10 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) {
     }
     out.extend(record.counted_in);
     put_varint(out, u64::from(record.now.attempts));
+    put_varint(out, u64::from(record.now.lost));
     put_varint(out, u64::from(record.now.release));
     put_varint(out, record.now.batches);
+    put_varint(out, u64::from(record.now.era));
     match &record.now.state {
         JobState::Opened | JobState::Waiting | JobState::Cancelled | JobState::Expired => {}
         JobState::Sent { wamid } => put_bytes(out, wamid.as_bytes()),
@@ -137,8 +139,10 @@ pub(super) struct StoredRecord<'a> {
     pub(super) counted_in: Option<u8>,
     pub(super) tag: StateTag,
     attempts: u32,
+    lost: u32,
     release: u32,
     batches: u64,
+    era: u32,
     detail: &'a [u8],
 }
 
@@ -154,7 +158,14 @@ impl StoredRecord<'_> {
             StateTag::Sent => JobState::Sent { wamid: std::str::from_utf8(self.detail).ok()?.to_owned() },
             StateTag::Dead => JobState::Dead(decode_death(self.detail)?),
         };
-        Some(Entry { state, attempts: self.attempts, release: self.release, batches: self.batches })
+        Some(Entry {
+            state,
+            attempts: self.attempts,
+            lost: self.lost,
+            release: self.release,
+            batches: self.batches,
+            era: self.era,
+        })
     }
 }
 
@@ -202,12 +213,13 @@ fn read_record<'a>(fields: &mut Fields<'a>) -> Option<StoredRecord<'a>> {
         StoredJob::Derived(fields.take(16)?.try_into().ok()?)
     };
     let counted_in = if flags & COUNTED == 0 { None } else { Some(fields.byte()?) };
-    let (attempts, release, batches) = (fields.varint32()?, fields.varint32()?, fields.varint()?);
+    let (attempts, lost, release) = (fields.varint32()?, fields.varint32()?, fields.varint32()?);
+    let (batches, era) = (fields.varint()?, fields.varint32()?);
     let detail = match tag_now {
         StateTag::Delayed | StateTag::Sent | StateTag::Dead => fields.bytes()?,
         _ => &[],
     };
-    Some(StoredRecord { job, was, counted_in, tag: tag_now, attempts, release, batches, detail })
+    Some(StoredRecord { job, was, counted_in, tag: tag_now, attempts, lost, release, batches, era, detail })
 }
 
 #[cfg(test)]
@@ -250,12 +262,12 @@ pub(super) mod tests {
 
     fn any_record() -> impl Strategy<Value = Record> {
         let job = prop_oneof!["[A-Za-z0-9._:-]{1,128}", "r[0-9a-f]{32}", "r[0-9A-F]{32}"];
-        (job, option::of(1_u8..8), option::of(0_u8..64), any_state(), any::<u32>(), any::<u32>(), any::<u64>()).prop_map(
-            |(job, was, counted_in, state, attempts, release, batches)| Record {
+        (job, option::of(1_u8..8), option::of(0_u8..64), any_state(), any::<[u32; 4]>(), any::<u64>()).prop_map(
+            |(job, was, counted_in, state, [attempts, lost, release, era], batches)| Record {
                 job: job.parse().unwrap(),
                 was: was.and_then(tag),
                 counted_in,
-                now: Entry { state, attempts, release, batches },
+                now: Entry { state, attempts, lost, release, batches, era },
             },
         )
     }
@@ -296,7 +308,7 @@ pub(super) mod tests {
 
     #[test]
     fn stored_bytes_never_change() {
-        let now = |state| Entry { state, attempts: 1, release: 2, batches: 1 };
+        let now = |state| Entry { state, attempts: 1, lost: 3, release: 2, batches: 1, era: 4 };
         let opened = Record { job: "a1".parse().unwrap(), was: None, counted_in: Some(0), now: now(JobState::Opened) };
         let sent = Record {
             job: "a1".parse().unwrap(),
@@ -307,7 +319,7 @@ pub(super) mod tests {
         let mut value = vec![LAYOUT];
         encode(&opened, &mut value);
         encode(&sent, &mut value);
-        assert_eq!(value, [1, 0x09, 2, b'a', b'1', 0, 1, 2, 1, 0x14, 2, b'a', b'1', 1, 2, 1, 1, b'w']);
+        assert_eq!(value, [1, 0x09, 2, b'a', b'1', 0, 1, 3, 2, 1, 4, 0x14, 2, b'a', b'1', 1, 3, 2, 1, 4, 1, b'w']);
         assert_eq!(key(&"c".parse().unwrap(), 258), [b'l', b'c', 0, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(records(&[2]).err(), Some(NoRecord));
     }
