@@ -66,6 +66,8 @@ impl Daemon {
             let webhook = Webhook::new(url, config.alerts.webhook_timeout);
             dispatcher = dispatcher.with(webhook.map_err(|error| Failure::new(Exit::Config, error))?);
         }
+        // before the admin address: who holds the directory can be named, who holds a port cannot
+        let store = store(&config.state.dir, &clock, &alerts)?;
         let admin = TcpListener::bind(config.admin.listen).await.map_err(|error| {
             let at = config.admin.listen;
             Failure::new(
@@ -73,7 +75,6 @@ impl Daemon {
                 format_args!("cannot listen on {at} for the admin API: {error}; is another campaignd running? ([admin] listen)"),
             )
         })?;
-        let store = store(&config.state.dir, &clock, &alerts)?;
         let broker = RealBroker::build(config, secrets.broker_uri, &clock)?;
         let parts = engine::Parts {
             broker: broker.shared(),
@@ -217,15 +218,16 @@ fn accounts(
 /// Opens the ledger. One that will not open has been moved aside, which somebody must hear of.
 fn store(dir: &Path, clock: &Clock, alerts: &Alerts) -> Result<Arc<dyn Store>, Failure> {
     let opened = SledStore::open(dir, clock).map_err(|error| Failure::new(Exit::Io, error))?;
-    if let Some(aside) = opened.moved_aside {
+    if let Some(lost) = opened.lost {
         alerts.raise(Alert {
             status: Status::Firing,
             severity: Severity::Critical,
             rule: "state-damaged".into(),
             account: None,
             campaign: None,
-            summary: format!("the ledger was damaged and moved aside to {}; the daemon began with an empty one", aside.display()),
-            advice: "jobs that were delivered before count as outcome unknown: look through the dead letters, and keep the moved files for a diagnosis"
+            summary: format!("{lost}; the daemon began with an empty one"),
+            advice: "Jobs delivered before count as outcome unknown: look through the dead letters. Do not enqueue the same files again: the \
+                     ledger no longer knows who got a message. Keep the moved files for a diagnosis."
                 .into(),
             at: clock.wall(),
         });

@@ -92,8 +92,6 @@ pub(crate) struct Opening<T> {
     pub(crate) database: Database,
     /// What the caller's function made of it.
     pub(crate) read: T,
-    /// It had nothing in it.
-    pub(crate) fresh: bool,
 }
 
 /// Why a database did not open.

@@ -5,6 +5,8 @@ pub mod sled;
 
 use async_trait::async_trait;
 
+use serde::{Deserialize, Serialize};
+
 use crate::campaign::{Campaign, Entry, Pause, PauseTarget, Record};
 use crate::job::{AccountName, CampaignId, JobId, Recipient};
 
@@ -28,6 +30,26 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the disk cannot be read.
     fn load(&self) -> Result<Contents, StoreError>;
+
+    /// Which ledger this is, and how far it has come.
+    fn mark(&self) -> Mark;
+}
+
+/// Names a ledger and says how far it had come, so that an older copy of it is told from the ledger itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Mark {
+    /// The ledger's own number, drawn when it was made.
+    pub ledger: u64,
+    /// Commits so far.
+    pub commits: u64,
+}
+
+impl Mark {
+    /// A ledger with this mark holds everything a ledger with the `other` one held.
+    #[must_use]
+    pub const fn covers(self, other: Self) -> bool {
+        self.ledger == other.ledger && self.commits >= other.commits
+    }
 }
 
 /// One change within a commit.
@@ -56,6 +78,8 @@ pub struct Contents {
     pub pauses: Vec<(PauseTarget, Pause)>,
     /// Recipients who get nothing more, by account.
     pub suppressed: Vec<(AccountName, Recipient)>,
+    /// Something that was once on disk is missing: an older copy was put in its place, or it lost its end.
+    pub behind: bool,
 }
 
 /// Why the store did not work. Worth repeating after a while: space may come back.

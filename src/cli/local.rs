@@ -28,7 +28,7 @@ use crate::engine::{
 use crate::job::{AccountName, CampaignId};
 use crate::outcome::UNKNOWN_OUTCOME;
 use crate::policy::{Rules, Severity};
-use crate::store::sled::SledStore;
+use crate::store::sled::{Lost, SledStore};
 
 /// Between two looks at the campaign.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -40,7 +40,7 @@ pub(super) struct Local {
     pub(super) broker: Arc<dyn Broker>,
     pub(super) alerts: mpsc::Receiver<Arc<Alert>>,
     /// The ledger could not be opened and began anew.
-    pub(super) ledger_lost: bool,
+    pub(super) ledger_lost: Option<Lost>,
 }
 
 impl Local {
@@ -68,7 +68,7 @@ impl Local {
             settings: Settings { default_account: Some(name.clone()), ..settings },
         };
         let (engine, handle) = Engine::build(parts).map_err(|error| Failure::new(Exit::Io, error))?;
-        Ok(Self { engine, handle, broker, alerts: received, ledger_lost: opened.moved_aside.is_some() })
+        Ok(Self { engine, handle, broker, alerts: received, ledger_lost: opened.lost })
     }
 }
 
@@ -224,9 +224,6 @@ pub(super) fn tell_pause(pause: &PauseView, go_on: &str) -> Result<(), Failure> 
 }
 
 /// Says aloud that the ledger is gone.
-pub(super) fn tell_lost_ledger(dir: &Path) {
-    warn(&format!(
-        "warning: the ledger in {} was damaged and moved aside. What was delivered before counts as outcome unknown and is not sent again by itself",
-        dir.display()
-    ));
+pub(super) fn tell_lost_ledger(lost: &Lost) {
+    warn(&format!("warning: {lost}. What was delivered before counts as outcome unknown and is not sent again by itself"));
 }

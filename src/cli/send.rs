@@ -68,8 +68,8 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<Exit, Failure> 
     let place = Place::open(args.state_dir, &batch.plan.campaign, way.is_simulated())?;
     let rules = Rules::load(config.policy.file.as_deref()).map_err(|error| Failure::new(Exit::Config, error))?;
     let mut local = Local::open(place.dir(), &way.account, way.sender()?, rules, daemon::settings(&config))?;
-    if local.ledger_lost {
-        tell_lost_ledger(place.dir());
+    if let Some(lost) = &local.ledger_lost {
+        tell_lost_ledger(lost);
     }
     let eyes = local.eyes();
     let door = Door::Broker(local.broker.clone());

@@ -40,7 +40,7 @@ where
         match contained("sled-open", OPEN_LIMIT, move || open_and_read(&owned, &read)) {
             Ok(Err(OpenFault::Busy(_))) if tries > 0 => tries -= 1,
             Ok(done) => return done,
-            Err(fault) => return Err(OpenFault::Damaged(fault)),
+            Err(fault) => return Err(fault),
         }
         thread::sleep(BUSY_WAIT);
     }
@@ -63,7 +63,7 @@ fn open_and_read<T>(dir: &Path, read: &impl Fn(&Database) -> Result<T, OpenFault
         sync_names(dir).map_err(|e| OpenFault::Io(e.to_string()))?;
     }
     let read = read(&database)?;
-    Ok(Opening { database, read, fresh })
+    Ok(Opening { database, read })
 }
 
 /// Errors that say something of the file system and nothing of what is in the files.
@@ -96,22 +96,22 @@ fn sync_names(dir: &Path) -> io::Result<()> {
     dir.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
-/// Runs `work` on a thread; a panic or no answer within `limit` is an error that says so. A thread that hangs is left behind.
+/// Runs `work` on a thread; a panic or no answer within `limit` means damage. A thread that hangs is left behind.
 pub(crate) fn contained<T: Send + 'static>(
     name: &str,
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, String> {
+) -> Result<T, OpenFault> {
     let (sender, receiver) = sync_channel(1);
     let run = move || {
         let result = catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_text(&*panic));
         let _ = sender.send(result);
     };
-    thread::Builder::new().name(name.into()).spawn(run).map_err(|e| e.to_string())?;
+    thread::Builder::new().name(name.into()).spawn(run).map_err(|e| OpenFault::Io(format!("no thread to open it on: {e}")))?;
     match receiver.recv_timeout(limit) {
-        Ok(result) => result,
-        Err(RecvTimeoutError::Timeout) => Err(format!("no answer within {} s", limit.as_secs())),
-        Err(RecvTimeoutError::Disconnected) => Err("its thread died".into()),
+        Ok(result) => result.map_err(OpenFault::Damaged),
+        Err(RecvTimeoutError::Timeout) => Err(OpenFault::Damaged(format!("no answer within {} s", limit.as_secs()))),
+        Err(RecvTimeoutError::Disconnected) => Err(OpenFault::Damaged("its thread died".into())),
     }
 }
 

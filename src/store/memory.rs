@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Change, Contents, Store, StoreError};
+use super::{Change, Contents, Mark, Store, StoreError};
 use crate::campaign::{Campaign, Counts, Entry, Pause, PauseTarget};
 use crate::job::{AccountName, CampaignId, JobId, Recipient};
 
@@ -59,6 +59,7 @@ struct Durable {
     ledgers: BTreeMap<CampaignId, Ledger>,
     pauses: BTreeMap<PauseTarget, Pause>,
     suppressed: BTreeSet<(AccountName, Recipient)>,
+    mark: Mark,
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -127,10 +128,15 @@ impl Store for MemoryStore {
     fn load(&self) -> Result<Contents, StoreError> {
         Ok(self.inner().durable.contents())
     }
+
+    fn mark(&self) -> Mark {
+        self.inner().durable.mark
+    }
 }
 
 impl Durable {
     fn apply(&mut self, changes: &[Change]) {
+        self.mark.commits += 1;
         for change in changes.iter().cloned() {
             match change {
                 Change::Campaign(campaign) => drop(self.campaigns.insert(campaign.id.clone(), campaign)),
@@ -164,6 +170,7 @@ impl Durable {
             campaigns: self.campaigns.values().map(with_counts).collect(),
             pauses: self.pauses.iter().map(|(target, pause)| (target.clone(), pause.clone())).collect(),
             suppressed: self.suppressed.iter().cloned().collect(),
+            behind: false,
         }
     }
 }

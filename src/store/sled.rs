@@ -2,14 +2,17 @@
 //!
 //! | key | holds | file |
 //! |---|---|---|
-//! | `m` | format of the whole | `meta` |
+//! | `m` | format of the whole, which ledger it is, commits | `meta` |
 //! | `c` campaign | its record | `campaign` |
 //! | `p` kind name | a pause | `pause` |
 //! | `s` account recipient | a suppressed recipient | `suppression` |
 //! | `l` campaign number | a commit's ledger records of that campaign | `ledger` |
 //! | `d` campaign | its ledger is being removed | `dropped` |
+//!
+//! Beside the database stand a witness that there is one (`witness`) and a plain copy of the suppression list (`copy`).
 
 mod campaign;
+mod copy;
 mod dropped;
 mod index;
 mod ledger;
@@ -18,6 +21,7 @@ mod meta;
 mod open;
 mod pause;
 mod suppression;
+mod witness;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -25,7 +29,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use async_trait::async_trait;
 
-use super::{Change, Contents, Store, StoreError};
+use super::{Change, Contents, Mark, Store, StoreError};
 use crate::campaign::Entry;
 use crate::clock::Clock;
 pub use crate::disk::OpenError;
@@ -47,21 +51,39 @@ pub struct SledStore {
 pub struct Opened {
     /// The store.
     pub store: SledStore,
-    /// Where the database that would not open went; the store began again empty.
-    pub moved_aside: Option<PathBuf>,
-    /// There was no database before.
-    pub fresh: bool,
+    /// The ledger that was here is lost, and the store began again empty.
+    pub lost: Option<Lost>,
+}
+
+/// A ledger that could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// What was wrong with it.
+    pub reason: String,
+    /// Where its files are now; none when they were gone.
+    pub moved_to: Option<PathBuf>,
+}
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.moved_to {
+            Some(target) => write!(f, "the ledger was damaged ({}) and moved aside to {}", self.reason, target.display()),
+            None => write!(f, "the ledger is lost: {}", self.reason),
+        }
+    }
 }
 
 /// What readers and the writer share.
 struct Shared {
     database: Slot,
     memory: RwLock<Memory>,
+    /// It was found to lack something when it was opened.
+    behind: bool,
 }
 
 impl SledStore {
-    /// Opens the database `ledger` in the state directory `dir`, or makes one. One that is damaged is moved aside, and an empty
-    /// one takes its place. Takes as long as reading the whole ledger does: some 0.5 s for a million jobs.
+    /// Opens the database `ledger` in the state directory `dir`, or makes one. One that is damaged, or empty though it was not, is
+    /// moved aside, and an empty one takes its place. Takes as long as reading the whole ledger does: some 0.5 s for a million jobs.
     ///
     /// # Errors
     /// When another process has it, a newer version wrote it, or the file system refuses.
@@ -87,7 +109,12 @@ impl Store for SledStore {
     }
 
     fn load(&self) -> Result<Contents, StoreError> {
-        self.shared.database.read(|database| Ok(open::contents(database, &read(&self.shared.memory))?))
+        let contents = self.shared.database.read(|database| open::contents(database, &read(&self.shared.memory)))?;
+        Ok(Contents { behind: self.shared.behind, ..contents })
+    }
+
+    fn mark(&self) -> Mark {
+        read(&self.shared.memory).mark
     }
 }
 

@@ -199,15 +199,15 @@ fn a_damaged_ledger_is_moved_aside_and_a_person_is_told() {
 #[test]
 fn a_second_daemon_says_why_it_does_not_start() {
     let place = Place::embedded("http://127.0.0.1:1", "");
-    let _first = place.run();
+    let first = place.run();
     place.told("READY=1");
     let mut second = Process::start(&mut place.command("run"), place.path());
-    assert_eq!(second.ended().code(), Some(69));
-    second.logs("is another campaignd running?");
+    assert_eq!(second.ended().code(), Some(74));
+    second.logs(&format!("in use by another campaignd (process {})", first.pid()));
     let text = std::fs::read_to_string(&place.config).unwrap();
     let elsewhere = place.path().join("second.toml");
-    std::fs::write(&elsewhere, text.replace(&place.admin.to_string(), "127.0.0.1:0")).unwrap();
+    std::fs::write(&elsewhere, text.replace("state", "other-state")).unwrap();
     let mut third = Process::start(campaignd().args(["run", "--config"]).arg(&elsewhere), place.path());
-    assert_eq!(third.ended().code(), Some(74));
-    third.logs("in use by another campaignd");
+    assert_eq!(third.ended().code(), Some(69));
+    third.logs("is another campaignd running?");
 }

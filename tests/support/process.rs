@@ -69,6 +69,11 @@ impl Process {
             .unwrap_or_else(|| panic!("no {text:?} in the log:\n{}", self.log()));
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal, as `kill -NAME` does.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();

@@ -6,6 +6,7 @@ use super::index::{Fingerprint, Index};
 use super::ledger::{self, StoredJob, StoredRecord};
 use crate::campaign::Counts;
 use crate::job::CampaignId;
+use crate::store::Mark;
 
 /// One campaign's ledger.
 #[derive(Debug, Default)]
@@ -20,6 +21,8 @@ pub(super) struct Ledger {
 /// Every campaign's ledger.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
+    /// Which ledger it is, and how far it is on disk.
+    pub(super) mark: Mark,
     ledgers: BTreeMap<CampaignId, Ledger>,
 }
 

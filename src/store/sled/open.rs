@@ -1,18 +1,24 @@
 //! Opening the store: locking, reading everything once, moving aside what cannot be read.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
+use rand::RngExt;
+
+use super::copy::{self, Copy};
 use super::memory::{Ledger, Memory};
-use super::writer::Writer;
-use super::{Opened, Shared, SledStore, campaign, dropped, ledger, meta, pause, suppression};
+use super::witness::{self, Witness};
+use super::writer::{Beside, Writer};
+use super::{Lost, Opened, Shared, SledStore, campaign, dropped, ledger, meta, pause, suppression};
 use crate::clock::Clock;
+use crate::dice;
 use crate::disk::{
     Database, Fault, Group, Lock, OpenError, OpenFault, Opening, Slot, move_aside, open_database, prepare_dir, shown,
 };
 use crate::job::CampaignId;
-use crate::store::Contents;
+use crate::store::{Contents, Mark};
 
 const DIRECTORY: &str = "ledger";
 const LOCK: &str = "ledger.lock";
@@ -28,55 +34,89 @@ pub(super) fn open(state_dir: &Path, clock: &Clock) -> Result<Opened, OpenError>
     prepare_dir(state_dir)?;
     let lock = Lock::take(state_dir, LOCK)?;
     let dir = state_dir.join(DIRECTORY);
-    let mut moved_aside = None;
-    let opening = match open_database(&dir, read_all) {
+    let known = witness::read(state_dir);
+    let mut lost = None;
+    let opening = match open_known(&dir, known) {
         Err(OpenFault::Damaged(reason)) => {
-            let target = move_aside(&dir, clock.wall())
+            let moved_to = out_of_the_way(&dir, clock)
                 .map_err(|e| OpenError::io(&dir, format!("{reason}, and it cannot be moved aside: {e}")))?;
-            tracing::error!(database = %shown(&dir), moved_to = %shown(&target), reason, "the ledger is damaged; starting with an empty one");
-            moved_aside = Some(target);
+            let found = Lost { reason, moved_to };
+            tracing::error!(database = %shown(&dir), "{found}; starting with an empty one");
+            lost = Some(found);
             open_database(&dir, read_all)
         }
         opening => opening,
     };
-    let Opening { database, read: Found { memory, drops }, fresh } = opening.map_err(|fault| match fault {
+    let Opening { database, read: Found { memory, drops } } = opening.map_err(|fault| match fault {
         OpenFault::Newer(found) => OpenError::Newer { dir: shown(&dir), found, supported: meta::FORMAT },
         OpenFault::Busy(reason) | OpenFault::Io(reason) | OpenFault::Damaged(reason) => OpenError::io(&dir, reason),
     })?;
-    let shared = Arc::new(Shared { database: Slot::new(database), memory: RwLock::new(memory) });
-    let mut writer = Writer::new(Arc::clone(&shared), dir.clone(), drops);
+    let io = |e: io::Error| OpenError::io(state_dir, e);
+    let behind = lost.is_none() && known.is_some_and(|known| !memory.mark.covers(known));
+    let beside = Beside { witness: Witness::open(state_dir).map_err(io)?, copy: Copy::open(state_dir).map_err(io)? };
+    if !behind {
+        // one that is behind stays witnessed against until the engine has written down that it is
+        beside.witness.write(memory.mark).and_then(|()| beside.witness.sync(state_dir)).map_err(io)?;
+    }
+    let shared = Arc::new(Shared { database: Slot::new(database), memory: RwLock::new(memory), behind });
+    let mut writer = Writer::new(Arc::clone(&shared), dir.clone(), drops, beside);
+    writer.even_out_suppressed(&copy::read(state_dir).map_err(io)?).map_err(|e| OpenError::io(state_dir, e))?;
     let writer = Group::start("ledger", move |group| writer.write(&group)).map_err(|e| OpenError::io(&dir, e))?;
-    let fresh = fresh && moved_aside.is_none();
-    Ok(Opened { store: SledStore { writer, shared, _lock: lock }, moved_aside, fresh })
+    Ok(Opened { store: SledStore { writer, shared, _lock: lock }, lost })
+}
+
+/// Opens the database of which `known` is known; one that must be there and is not is damaged.
+fn open_known(dir: &Path, known: Option<Mark>) -> Result<Opening<Found>, OpenFault> {
+    if known.is_none() {
+        return open_database(dir, read_all);
+    }
+    if !dir.join("db").exists() {
+        return Err(OpenFault::Damaged("its files are gone".into()));
+    }
+    open_database(dir, |database| {
+        if database.get(meta::KEY)?.is_none() {
+            return Err(OpenFault::Damaged("nothing in it can be read".into()));
+        }
+        read_all(database)
+    })
+}
+
+/// Moves what is there aside, if anything is.
+fn out_of_the_way(dir: &Path, clock: &Clock) -> io::Result<Option<PathBuf>> {
+    if dir.exists() { move_aside(dir, clock.wall()).map(Some) } else { Ok(None) }
 }
 
 /// Reads every key once: what cannot be read is found now, not in the middle of a campaign.
 pub(super) fn read_all(database: &Database) -> Result<Found, OpenFault> {
-    check_format(database)?;
+    let mark = check_format(database)?;
     let mut drops = BTreeMap::new();
     for item in database.prefixed(dropped::PREFIX) {
         let (key, value) = item?;
         let (campaign, below) = dropped::parse(&key).zip(dropped::decode(&value)).ok_or_else(|| unreadable("d"))?;
         drops.insert(campaign, below);
     }
-    let memory = read_ledgers(database, &drops)?;
+    let mut memory = read_ledgers(database, &drops)?;
+    memory.mark = mark;
     contents(database, &memory)?;
     Ok(Found { memory, drops: drops.into_iter().collect() })
 }
 
-fn check_format(database: &Database) -> Result<(), OpenFault> {
+/// Which ledger it is; an empty database becomes one.
+fn check_format(database: &Database) -> Result<Mark, OpenFault> {
     let Some(value) = database.get(meta::KEY)? else {
         if database.prefixed(b"").next().is_some() {
             return Err(OpenFault::Damaged("its format number is missing".into()));
         }
+        let mark = Mark { ledger: dice::unforeseen().random(), commits: 0 };
         let mut batch = sled::Batch::default();
-        batch.insert(meta::KEY, meta::encode());
+        batch.insert(meta::KEY, meta::encode(mark));
         database.apply(batch)?;
-        return Ok(database.flush()?);
+        database.flush()?;
+        return Ok(mark);
     };
     match meta::decode(&value) {
-        Some(meta::FORMAT) => Ok(()),
-        Some(newer) if newer > meta::FORMAT => Err(OpenFault::Newer(newer)),
+        Some((meta::FORMAT, mark)) => Ok(mark),
+        Some((newer, _)) if newer > meta::FORMAT => Err(OpenFault::Newer(newer)),
         _ => Err(unreadable("m").into()),
     }
 }

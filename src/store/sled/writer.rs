@@ -1,18 +1,20 @@
 //! The writing side, on the group commit's thread: changes to one batch, one flush, then the memory of them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::copy::Copy;
 use super::index::Fingerprint;
 use super::ledger::StoredJob;
 use super::open::{Found, read_all};
-use super::{Shared, campaign, dropped, ledger, pause, suppression};
+use super::witness::Witness;
+use super::{Shared, campaign, dropped, ledger, meta, pause, suppression};
 use crate::campaign::Record;
 use crate::disk::{Fault, Flush, OpenFault, Written, open_database};
-use crate::job::CampaignId;
-use crate::store::Change;
+use crate::job::{AccountName, CampaignId, Recipient};
+use crate::store::{Change, Mark};
 
 /// A ledger value is closed once it is this long. sled keeps up to 17 values together and puts anything above 128 KiB into a file
 /// of its own, which it does not sync.
@@ -28,16 +30,23 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     dir: PathBuf,
     drops: VecDeque<(CampaignId, u32)>,
+    beside: Beside,
     doubt: Option<Doubt>,
     /// Reported as failed, but on disk: to be answered, not written again.
     there: Vec<Vec<Change>>,
 }
 
+/// What is kept beside the database.
+pub(super) struct Beside {
+    pub(super) witness: Witness,
+    pub(super) copy: Copy,
+}
+
 /// A failed batch: it is on disk as a whole or not at all, and only opening the database again tells.
 struct Doubt {
     commits: Vec<Vec<Change>>,
-    /// A key nobody wrote before; none when writing the batch again does no harm.
-    proof: Option<Vec<u8>>,
+    /// Where the ledger stands if it is there.
+    mark: Mark,
 }
 
 /// A batch being put together, and what to remember once it is on disk.
@@ -50,14 +59,33 @@ struct Draft {
 struct LedgerDraft {
     value: Vec<u8>,
     number: u32,
-    first: u32,
     touched: Vec<(Fingerprint, u32)>,
     dropped_below: Option<u32>,
 }
 
 impl Writer {
-    pub(super) const fn new(shared: Arc<Shared>, dir: PathBuf, drops: VecDeque<(CampaignId, u32)>) -> Self {
-        Self { shared, dir, drops, doubt: None, there: Vec::new() }
+    pub(super) const fn new(shared: Arc<Shared>, dir: PathBuf, drops: VecDeque<(CampaignId, u32)>, beside: Beside) -> Self {
+        Self { shared, dir, drops, beside, doubt: None, there: Vec::new() }
+    }
+
+    /// Whoever stands on the suppression list or on its `copy` stands on both from now on.
+    pub(super) fn even_out_suppressed(&mut self, copy: &BTreeSet<(AccountName, Recipient)>) -> Result<(), Fault> {
+        let mut listed = BTreeSet::new();
+        self.shared.database.read(|database| {
+            for item in database.prefixed(suppression::PREFIX) {
+                listed.extend(suppression::parse(&item?.0));
+            }
+            Ok::<_, Fault>(())
+        })?;
+        let uncopied = listed.difference(copy).map(|(account, recipient)| (account, *recipient));
+        self.beside.copy.append(uncopied).map_err(|e| Fault::Io(e.to_string()))?;
+        let mut batch = sled::Batch::default();
+        let mut unlisted = copy.difference(&listed).peekable();
+        if unlisted.peek().is_none() {
+            return Ok(());
+        }
+        unlisted.for_each(|(account, recipient)| batch.insert(suppression::key(account, *recipient), &[] as &[u8]));
+        self.shared.database.write(batch, Flush::Now)
     }
 
     pub(super) fn write(&mut self, group: &[Vec<Change>]) -> Written {
@@ -88,12 +116,31 @@ impl Writer {
         for (id, ledger) in &mut draft.ledgers {
             ledger.close(id, &mut draft.batch)?;
         }
-        let proof = draft.ledgers.iter().find(|(_, l)| l.number > l.first).map(|(id, l)| ledger::key(id, l.first));
-        self.shared.database.write(draft.batch, Flush::Now).inspect_err(|_| {
-            self.doubt = Some(Doubt { commits: commits.iter().copied().cloned().collect(), proof });
-        })?;
-        self.remember(commits, draft.ledgers);
+        let before = super::read(&self.shared.memory).mark;
+        let mark = Mark { commits: before.commits + 1, ..before };
+        draft.batch.insert(meta::KEY, meta::encode(mark));
+        if let Err(fault) = self.shared.database.write(draft.batch, Flush::Now) {
+            // a disk found full before anything was touched leaves no doubt
+            if !self.shared.database.is_open() {
+                self.doubt = Some(Doubt { commits: commits.iter().copied().cloned().collect(), mark });
+            }
+            return Err(fault);
+        }
+        self.remember(commits, draft.ledgers, mark);
+        self.write_beside(commits, mark);
         Ok(())
+    }
+
+    /// What cannot be written here now is made up for when the store is opened again.
+    fn write_beside(&mut self, commits: &[&Vec<Change>], mark: Mark) {
+        let suppressed = commits.iter().copied().flatten().filter_map(|change| match change {
+            Change::Suppress(account, recipient) => Some((account, *recipient)),
+            _ => None,
+        });
+        let written = self.beside.copy.append(suppressed).and_then(|()| self.beside.witness.write(mark));
+        if let Err(error) = written {
+            tracing::warn!(%error, "the ledger's witness cannot be written");
+        }
     }
 
     fn draft(&self, draft: &mut Draft, change: &Change) -> Result<(), Fault> {
@@ -125,8 +172,9 @@ impl Writer {
     }
 
     /// Only now, with everything on disk, may readers know.
-    fn remember(&mut self, commits: &[&Vec<Change>], drafts: BTreeMap<CampaignId, LedgerDraft>) {
+    fn remember(&mut self, commits: &[&Vec<Change>], drafts: BTreeMap<CampaignId, LedgerDraft>, mark: Mark) {
         let mut memory = self.shared.memory.write().unwrap_or_else(PoisonError::into_inner);
+        memory.mark = mark;
         for change in commits.iter().copied().flatten() {
             match change {
                 Change::Ledger(id, records) => records.iter().for_each(|record| memory.ledger(id).counts.apply(record)),
@@ -156,9 +204,8 @@ impl Writer {
             OpenFault::Damaged(text) => Fault::Damaged(format!("{text}; restart campaignd to begin with an empty ledger")),
             OpenFault::Newer(found) => Fault::Damaged(format!("format {found} appeared while it was in use")),
         })?;
-        if let Some(Doubt { commits, proof }) = self.doubt.take()
-            && let Some(key) = proof
-            && opening.database.get(&key)?.is_some()
+        if let Some(Doubt { commits, mark }) = self.doubt.take()
+            && opening.read.memory.mark.covers(mark)
         {
             self.there.extend(commits);
             let excess = self.there.len().saturating_sub(REMEMBERED);
@@ -197,7 +244,7 @@ impl Writer {
 
 impl LedgerDraft {
     fn new(number: u32) -> Self {
-        Self { value: vec![ledger::LAYOUT], number, first: number, touched: Vec::new(), dropped_below: None }
+        Self { value: vec![ledger::LAYOUT], number, touched: Vec::new(), dropped_below: None }
     }
 
     fn add(&mut self, id: &CampaignId, record: &Record, batch: &mut sled::Batch) -> Result<(), Fault> {
