@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help demo test bench install-tools
+.PHONY: help demo test sim bench install-tools
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ test: install-tools ## formatting, lints, every test
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked
+
+sim: ## seeded disasters in simulated time: SEEDS worlds from seed FIRST on; make sim SEEDS=1 FIRST=4711 repeats one
+	SIM_SEEDS=$(or $(SEEDS),100000) SIM_FIRST=$(or $(FIRST),0) $(CARGO) test --locked --release --test sim -- --nocapture disasters
 
 bench: ## CPU per job, memory, pacing; see benches/
 	$(CARGO) bench --locked

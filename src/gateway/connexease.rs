@@ -40,6 +40,12 @@ pub const DEFAULT_MAX_IN_FLIGHT: usize = 64;
 const IDLE_LIMIT: Duration = Duration::from_secs(4);
 const SEND_PATH: [&str; 3] = ["v1", "wa", "message"];
 
+/// What a whole answer with this status, `Retry-After` header and body means.
+#[must_use]
+pub fn reply(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Reply {
+    classify::reply(status, retry_after, Ok(body))
+}
+
 /// How to reach the gateway for one account.
 #[derive(Debug, Clone)]
 pub struct Settings {

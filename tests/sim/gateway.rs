@@ -1,107 +1,115 @@
-//! A gateway with faults that keeps the truth: who got how many messages, and whether anything left when it must not.
+//! A gateway with faults: its windows, its balance, every answer of its contract, and requests lost on either way.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use campaignd::dice::Dice;
-use campaignd::gateway::{Answer, Gateway, Refusal, Reply, Request, Trouble, TroubleKind, Windows};
+use campaignd::gateway::{Answer, Gateway, Reply, Request, TroubleKind, Window, Windows};
+use campaignd::job::{AccountName, CampaignId};
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
-/// How often something goes wrong, each from 0 to 1, and how long answers take.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Faults {
-    pub(crate) refused: f64,
-    pub(crate) transient: f64,
-    pub(crate) unreachable: f64,
-    pub(crate) lost_before: f64,
-    pub(crate) lost_after: f64,
-    pub(crate) latency_ms: (u64, u64),
-}
+use crate::answers;
+use crate::plan::{GatewayFaults, Limit};
+use crate::producer::campaign_of;
+use crate::witness::Witness;
 
-impl Faults {
-    pub(crate) const CALM: Self =
-        Self { refused: 0.0, transient: 0.0, unreachable: 0.0, lost_before: 0.0, lost_after: 0.0, latency_ms: (5, 30) };
-}
+/// The client's own time limit for one request.
+const CLIENT_LIMIT: Duration = Duration::from_secs(30);
 
-struct Truth {
+struct State {
     dice: Dice,
-    faults: Faults,
+    faults: GatewayFaults,
     balance: u64,
-    /// Messages by recipient.
-    books: BTreeMap<u64, u32>,
     /// Arrivals of the last minute.
     arrivals: VecDeque<Instant>,
-    limit: (usize, usize),
-    /// A `BILL_001` has been handed over and nobody has resumed since.
-    billed: bool,
-    /// How often that was forgiven: an answer to a request from before tells of what was mended since.
-    forgiven: u64,
-    violations: Vec<String>,
-    trace: Vec<String>,
-    start: Instant,
+    limit: Limit,
 }
 
-/// One account's gateway; clones share the books.
+/// One account's gateway; clones are the same.
 #[derive(Clone)]
 pub(crate) struct SimGateway {
-    truth: Arc<Mutex<Truth>>,
+    account: AccountName,
+    state: Arc<Mutex<State>>,
+    witness: Witness,
+}
+
+/// Where a request is lost.
+enum Way {
+    There,
+    Unreachable(Reply),
+    /// Without a trace, or after it took effect: the client reads this, at its time limit or earlier.
+    Lost {
+        effect: bool,
+        reply: Reply,
+        after: Duration,
+    },
 }
 
 impl SimGateway {
-    pub(crate) fn new(seed: u64, faults: Faults, balance: u64, limit: (usize, usize)) -> Self {
-        let truth = Truth {
-            dice: Dice::seed_from_u64(seed),
-            faults,
-            balance,
-            books: BTreeMap::new(),
-            arrivals: VecDeque::new(),
-            limit,
-            billed: false,
-            forgiven: 0,
-            violations: Vec::new(),
-            trace: Vec::new(),
-            start: Instant::now(),
-        };
-        Self { truth: Arc::new(Mutex::new(truth)) }
+    pub(crate) fn new(account: AccountName, seed: u64, faults: GatewayFaults, limit: Limit, witness: Witness) -> Self {
+        let state = State { dice: Dice::seed_from_u64(seed), balance: faults.balance, faults, arrivals: VecDeque::new(), limit };
+        Self { account, state: Arc::new(Mutex::new(state)), witness }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Truth> {
-        self.truth.lock().unwrap()
-    }
-
-    pub(crate) fn books(&self) -> BTreeMap<u64, u32> {
-        self.lock().books.clone()
-    }
-
-    pub(crate) fn violations(&self) -> Vec<String> {
-        self.lock().violations.clone()
-    }
-
-    pub(crate) fn trace(&self) -> Vec<String> {
-        self.lock().trace.clone()
-    }
-
-    /// The process that had read the answers is gone, or a person has resumed: requests may leave again.
-    pub(crate) fn forgive(&self) {
-        let mut truth = self.lock();
-        truth.billed = false;
-        truth.forgiven += 1;
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
     }
 
     pub(crate) fn top_up(&self, amount: u64) {
-        let mut truth = self.lock();
-        truth.balance = truth.balance.saturating_add(amount);
+        let mut state = self.lock();
+        state.balance = state.balance.saturating_add(amount);
     }
 
     pub(crate) fn calm(&self) {
-        self.lock().faults = Faults::CALM;
+        let mut state = self.lock();
+        state.faults = GatewayFaults::CALM;
+        state.balance = u64::MAX;
+    }
+
+    /// The request is there: what the gateway does is done here.
+    fn arrive(&self, to: u64, sandbox: bool) -> Answer {
+        let mut state = self.lock();
+        let (over, windows) = state.count();
+        let reply = over.unwrap_or_else(|| state.check());
+        let accepted = matches!(reply, Reply::Accepted { .. });
+        drop(state);
+        // The sandbox takes every message and makes none of them.
+        let reply = if accepted { answers::accepted(to) } else { reply };
+        if accepted && !sandbox {
+            self.lock().balance -= 1;
+            self.witness.message(to);
+        }
+        Answer { reply, windows }
+    }
+
+    async fn exchange(&self, to: u64, sandbox: bool) -> Answer {
+        let (up, down, way) = {
+            let mut state = self.lock();
+            (state.trip(), state.trip(), state.way())
+        };
+        tokio::time::sleep(up).await;
+        match way {
+            Way::There => {
+                let answer = self.arrive(to, sandbox);
+                tokio::time::sleep(down).await;
+                answer
+            }
+            Way::Unreachable(reply) => Answer { reply, windows: Windows::default() },
+            Way::Lost { effect, reply, after } => {
+                if effect {
+                    self.arrive(to, sandbox);
+                }
+                tokio::time::sleep(after).await;
+                Answer { reply, windows: Windows::default() }
+            }
+        }
     }
 }
 
-impl Truth {
+impl State {
     fn roll(&mut self, chance: f64) -> bool {
         chance > 0.0 && self.dice.random_bool(chance)
     }
@@ -111,47 +119,62 @@ impl Truth {
         Duration::from_millis(self.dice.random_range(low..=high))
     }
 
-    fn note(&mut self, line: String) {
-        let at = self.start.elapsed().as_millis();
-        self.trace.push(format!("{at} {line}"));
+    fn way(&mut self) -> Way {
+        let faults = self.faults;
+        if self.roll(faults.unreachable) {
+            return Way::Unreachable(answers::unreachable(&mut self.dice));
+        }
+        let effect = self.dice.random_bool(0.5);
+        if self.roll(faults.reset) {
+            let after = self.trip();
+            return Way::Lost { effect, reply: answers::unknown(TroubleKind::Reset), after };
+        }
+        if self.roll(faults.hang) {
+            return Way::Lost { effect, reply: answers::unknown(TroubleKind::Timeout), after: CLIENT_LIMIT };
+        }
+        if self.roll(faults.odd) {
+            let (reply, after) = (answers::odd(&mut self.dice), self.trip());
+            return Way::Lost { effect, reply, after };
+        }
+        Way::There
     }
 
-    /// The request arrives: both windows, the balance, then Meta. What the gateway does is done here.
-    fn arrive(&mut self, to: u64, sandbox: bool) -> Reply {
+    /// Counts the request in both windows: what says no, if one of them is full.
+    fn count(&mut self) -> (Option<Reply>, Windows) {
         let now = Instant::now();
-        while self.arrivals.front().is_some_and(|t| now - *t >= Duration::from_secs(60)) {
+        while self.arrivals.front().is_some_and(|at| now - *at >= Duration::from_secs(60)) {
             self.arrivals.pop_front();
         }
-        let second = self.arrivals.iter().rev().take_while(|t| now - **t < Duration::from_secs(1)).count();
-        let over = second >= self.limit.0 || self.arrivals.len() >= self.limit.1;
+        let second = self.arrivals.iter().rev().take_while(|at| now - **at < Duration::from_secs(1)).count() as u32;
+        let minute = self.arrivals.len() as u32;
         self.arrivals.push_back(now);
-        if over {
-            let retry_after = Some(Duration::from_secs(if second >= self.limit.0 { 1 } else { 60 }));
-            return refusal("RATE_001", None, 429, "Rate limit exceeded", retry_after);
-        }
-        if self.balance == 0 {
-            return refusal("BILL_001", None, 402, "Insufficient balance", None);
-        }
-        if self.roll(self.faults.refused) {
-            return refusal("GW_001", Some(131_026), 502, "(#131026) Message undeliverable", None);
-        }
-        if self.roll(self.faults.transient) {
-            return refusal("GW_001", Some(131_000), 502, "(#131000) Something went wrong", None);
-        }
-        if !sandbox {
-            self.balance -= 1;
-            *self.books.entry(to).or_default() += 1;
-        }
-        Reply::Accepted { wamid: format!("wamid.{to}") }
+        let window = |limit: u32, used: u32| Some(Window { limit, remaining: limit.saturating_sub(used + 1) });
+        let windows = Windows { second: window(self.limit.second, second), minute: window(self.limit.minute, minute) };
+        let over = if second >= self.limit.second {
+            Some(answers::too_fast("sec", 1))
+        } else {
+            (minute >= self.limit.minute).then(|| answers::too_fast("min", 5))
+        };
+        (over, windows)
     }
-}
 
-fn refusal(code: &str, meta: Option<u32>, http_status: u16, description: &str, retry_after: Option<Duration>) -> Reply {
-    Reply::Refused(Refusal { code: Some(code.into()), meta, http_status, description: description.into(), retry_after })
-}
-
-fn trouble(kind: TroubleKind) -> Trouble {
-    Trouble { kind, http_status: None, detail: "simulated".into(), retry_after: None }
+    /// Key and balance, then Meta.
+    fn check(&mut self) -> Reply {
+        let faults = self.faults;
+        if self.balance == 0 {
+            return answers::balance_gone();
+        }
+        if self.roll(faults.stopping) {
+            return answers::stopping(&mut self.dice);
+        }
+        if self.roll(faults.transient) {
+            return answers::transient(&mut self.dice);
+        }
+        if self.roll(faults.refused) {
+            return answers::refused(&mut self.dice);
+        }
+        answers::accepted(0)
+    }
 }
 
 #[async_trait]
@@ -159,33 +182,10 @@ impl Gateway for SimGateway {
     async fn send(&self, request: Request) -> Answer {
         let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
         let to: u64 = body["to"].as_str().unwrap().parse().unwrap();
-        let (up, down, unreachable, before, after, forgiven) = {
-            let mut truth = self.lock();
-            if truth.billed {
-                truth.violations.push(format!("a request to {to} started after BILL_001 had been read"));
-            }
-            truth.note(format!("send {to}"));
-            let faults = truth.faults;
-            let trips = (truth.trip(), truth.trip());
-            let (before, after) = (truth.roll(faults.lost_before), truth.roll(faults.lost_after));
-            (trips.0, trips.1, truth.roll(faults.unreachable), before, after, truth.forgiven)
-        };
-        tokio::time::sleep(up).await;
-        if unreachable {
-            return Answer { reply: Reply::Unreachable(trouble(TroubleKind::Connect)), windows: Windows::default() };
-        }
-        if before {
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            return Answer { reply: Reply::Unknown(trouble(TroubleKind::Timeout)), windows: Windows::default() };
-        }
-        let reply = self.lock().arrive(to, request.sandbox);
-        tokio::time::sleep(down).await;
-        let reply = if after { Reply::Unknown(trouble(TroubleKind::Reset)) } else { reply };
-        let mut truth = self.lock();
-        if matches!(&reply, Reply::Refused(refusal) if refusal.code.as_deref() == Some("BILL_001")) {
-            truth.billed |= truth.forgiven == forgiven;
-        }
-        truth.note(format!("reply {to} {reply:?}"));
-        Answer { reply, windows: Windows::default() }
+        let campaign: CampaignId = campaign_of(to);
+        let left = self.witness.departs(&self.account, &campaign, to);
+        let answer = self.exchange(to, request.sandbox).await;
+        self.witness.answered(&self.account, &campaign, to, left, &answer.reply);
+        answer
     }
 }

@@ -1,370 +1,278 @@
-//! A world for one seed: campaigns are enqueued, the daemon lives, dies and lives again, a person meddles, and in the end all calms down.
+//! A world for one seed: campaigns are enqueued, the daemon lives, dies and lives again, people meddle, and in the end all calms down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use campaignd::alert::Alerts;
-use campaignd::broker::{ANNOUNCEMENT, Broker, Headers, Message, Target};
-use campaignd::campaign::{Announcement, Entry, OnUnknown, Options, PauseTarget, Priority};
+use campaignd::campaign::{OnUnknown, PauseTarget};
 use campaignd::clock::Clock;
 use campaignd::dice::Dice;
-use campaignd::engine::{Account, CampaignView, Drained, Engine, Handle, Parts, Settings};
+use campaignd::engine::{Account, CampaignView, DeadSelection, Engine, Handle, Parts, Settings};
 use campaignd::gateway::Gateway;
-use campaignd::job::{AccountName, CampaignId, Job};
+use campaignd::job::{AccountName, CampaignId};
 use campaignd::pacer::Limits;
 use campaignd::policy::Rules;
-use campaignd::store::memory::{Course, Fate, MemoryStore};
-use campaignd::store::{Store, StoreError};
+use campaignd::store::Store;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use crate::broker::{Faults as BrokerFaults, SimBroker};
-use crate::gateway::{Faults as GatewayFaults, SimGateway};
+use crate::broker::SimBroker;
+use crate::disk::SimDisk;
+use crate::gateway::SimGateway;
+use crate::plan::{AccountPlan, Plan};
+use crate::producer::{Producer, account};
+use crate::promises;
+use crate::witness::Witness;
 
 /// Longest simulated time for everything to come to its end: a world that does not is stuck.
-const CEILING: Duration = Duration::from_secs(4 * 3600);
+const CEILING: Duration = Duration::from_secs(12 * 3600);
 
-/// What is to happen.
-#[derive(Debug, Clone)]
-pub(crate) struct Plan {
-    seed: u64,
-    jobs_per_campaign: u64,
-    lives: u32,
-    broker: BrokerFaults,
-    gateway: GatewayFaults,
-    failing_commits: f64,
-    balance: u64,
-    meddle: bool,
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) dice: Dice,
+    pub(crate) clock: Clock,
+    pub(crate) witness: Witness,
+    pub(crate) broker: SimBroker,
+    pub(crate) gateways: BTreeMap<AccountName, SimGateway>,
+    pub(crate) disk: Arc<SimDisk>,
+    pub(crate) producers: Vec<Producer>,
+    /// Campaigns somebody asked to cancel, whether or not an answer came.
+    pub(crate) cancelled: BTreeSet<CampaignId>,
+    /// Campaigns whose cancelling was answered.
+    pub(crate) told_cancelled: BTreeSet<PauseTarget>,
+    /// Releases of dead letters not answered as done.
+    pub(crate) releases: Vec<(CampaignId, DeadSelection)>,
+    /// A ledger has been lost.
+    pub(crate) bereft: bool,
+    rules: Arc<Rules>,
 }
 
-impl Plan {
-    /// Nothing goes wrong.
-    pub(crate) fn calm(seed: u64) -> Self {
-        Self {
-            seed,
-            jobs_per_campaign: 300,
-            lives: 1,
-            broker: BrokerFaults::default(),
-            gateway: GatewayFaults::CALM,
-            failing_commits: 0.0,
-            balance: u64::MAX,
-            meddle: false,
-        }
-    }
-
-    /// Everything goes wrong now and then, by the seed.
-    pub(crate) fn disaster(seed: u64) -> Self {
-        let mut dice = Dice::seed_from_u64(seed ^ 0x5eed);
-        let mut upto = |most: f64| dice.random_range(0.0..most);
-        Self {
-            seed,
-            broker: BrokerFaults {
-                lost_ack: upto(0.05),
-                publish_lost: upto(0.1),
-                publish_unconfirmed: upto(0.1),
-                copy: upto(0.05),
-                reorder: upto(0.2),
-                down: upto(0.2),
-            },
-            gateway: GatewayFaults {
-                refused: upto(0.05),
-                transient: upto(0.05),
-                unreachable: upto(0.02),
-                lost_before: upto(0.02),
-                lost_after: upto(0.02),
-                latency_ms: (1, 1 + upto(400.0) as u64),
-            },
-            failing_commits: upto(0.1),
-            jobs_per_campaign: dice.random_range(20..120),
-            lives: dice.random_range(1..6),
-            balance: dice.random_range(10..400),
-            meddle: true,
-        }
-    }
+/// One life of the daemon.
+pub(crate) struct Life {
+    pub(crate) handle: Handle,
+    tasks: JoinSet<()>,
+    stop: Option<oneshot::Sender<()>>,
 }
 
 /// How it ended.
 pub(crate) struct End {
     pub(crate) trace: Vec<String>,
-    /// Jobs enqueued, each counted once.
+    /// The first promise that was broken.
+    pub(crate) broken: Option<String>,
     pub(crate) jobs: u64,
-    /// Every job with what the ledger says of it.
-    pub(crate) ledger: BTreeMap<CampaignId, Vec<(u64, Option<Entry>)>>,
-    pub(crate) options: BTreeMap<CampaignId, Options>,
-    pub(crate) views: Vec<CampaignView>,
-    /// Messages by recipient, by the gateways' own books.
-    pub(crate) books: BTreeMap<u64, u32>,
-    /// Recipients of dead letters, by campaign.
-    pub(crate) dead: BTreeMap<CampaignId, Vec<u64>>,
-    pub(crate) left_at_broker: usize,
-    pub(crate) violations: Vec<String>,
-}
-
-impl End {
-    pub(crate) fn sent(&self) -> u64 {
-        self.views.iter().map(|view| view.sent).sum()
-    }
-}
-
-/// One simulated world.
-pub(crate) struct World {
-    plan: Plan,
-    dice: Dice,
-    clock: Clock,
-    broker: SimBroker,
-    gateways: BTreeMap<AccountName, SimGateway>,
-    store: Arc<MemoryStore>,
-    campaigns: BTreeMap<CampaignId, (AccountName, Options, Vec<Job>)>,
-    violations: Vec<String>,
-}
-
-/// A running daemon.
-struct Life {
-    handle: Handle,
-    tasks: JoinSet<Drained>,
-    stop: Option<oneshot::Sender<()>>,
+    pub(crate) sent: u64,
 }
 
 impl World {
-    /// Runs one world to its end on a paused clock.
-    pub(crate) fn run(plan: Plan) -> End {
+    /// Lives one plan from beginning to end on a paused clock.
+    pub(crate) fn run(plan: Plan, rules: &Arc<Rules>) -> End {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async { Self::new(plan).live().await })
+        runtime.block_on(async {
+            let mut world = Self::new(plan, Arc::clone(rules));
+            let mut broker = JoinSet::new();
+            broker.spawn(world.broker.clone().run());
+            let views = world.live().await;
+            world.end(views)
+        })
     }
 
-    fn new(plan: Plan) -> Self {
-        let names = [("fast", (50, 3000)), ("slow", (20, 600))];
-        let gateway = |i: usize, limit| SimGateway::new(plan.seed * 2 + i as u64, plan.gateway, plan.balance, limit);
-        let gateways = names.iter().enumerate().map(|(i, (name, limit))| (name.parse().unwrap(), gateway(i, *limit))).collect();
-        let mut world = Self {
-            dice: Dice::seed_from_u64(plan.seed),
-            clock: Clock::simulated("2026-11-22T12:00:00Z".parse().unwrap()),
-            broker: SimBroker::new(plan.seed, plan.broker),
+    fn new(plan: Plan, rules: Arc<Rules>) -> Self {
+        let witness = Witness::new();
+        let mut dice = Dice::seed_from_u64(plan.seed);
+        let clock = Clock::simulated("2026-11-22T12:00:00Z".parse().unwrap());
+        let gateway = |(number, of): (usize, &AccountPlan)| {
+            let (name, seed) = (account(number), plan.seed.wrapping_mul(8) + number as u64);
+            (name.clone(), SimGateway::new(name, seed, plan.gateway, of.limit, witness.clone()))
+        };
+        let gateways = plan.accounts.iter().enumerate().map(gateway).collect();
+        let producer = |(number, of)| Producer::new(number, of, clock.wall(), &mut dice);
+        let producers: Vec<Producer> = plan.campaigns.iter().copied().enumerate().map(producer).collect();
+        for producer in &producers {
+            let resend = producer.options.on_unknown == OnUnknown::Resend;
+            producer.jobs.iter().for_each(|job| witness.enqueued(job.to.number(), resend));
+        }
+        Self {
+            broker: SimBroker::new(plan.seed, plan.broker, witness.clone()),
+            disk: Arc::new(SimDisk::new(witness.clone())),
+            cancelled: BTreeSet::new(),
+            told_cancelled: BTreeSet::new(),
+            releases: Vec::new(),
+            bereft: false,
+            dice,
+            clock,
             gateways,
-            store: Arc::new(MemoryStore::new()),
-            campaigns: BTreeMap::new(),
-            violations: Vec::new(),
+            producers,
+            witness,
+            rules,
             plan,
-        };
-        world.plan_campaigns();
-        world
-    }
-
-    fn plan_campaigns(&mut self) {
-        for (number, account) in ["fast", "fast", "slow"].into_iter().enumerate() {
-            let id: CampaignId = format!("c{number}").parse().unwrap();
-            let on_unknown = if number == 1 { OnUnknown::Resend } else { OnUnknown::Park };
-            let options = Options { on_unknown, priority: Priority::default(), ..Options::default() };
-            let jobs = (0..self.plan.jobs_per_campaign).map(|i| job(&id, 905_300_000_000 + number as u64 * 1_000_000 + i));
-            self.campaigns.insert(id.clone(), (account.parse().unwrap(), options, jobs.collect()));
         }
     }
 
-    async fn live(mut self) -> End {
-        self.enqueue().await;
-        for life in 0..self.plan.lives {
-            let mut daemon = self.start();
-            let length = Duration::from_millis(self.dice.random_range(1..20_000));
-            let last = life + 1 == self.plan.lives;
-            if !last {
-                self.pass(&daemon, length).await;
-                self.end(&mut daemon).await;
-                continue;
-            }
-            self.pass(&daemon, length).await;
-            self.calm_down();
-            let views = self.until_over(&daemon).await;
-            self.stop(&mut daemon).await;
-            return self.account_for_all(views);
+    async fn live(&mut self) -> Vec<CampaignView> {
+        for producer in &mut self.producers {
+            producer.enqueue(&self.broker, &self.witness).await;
         }
-        unreachable!("a plan has at least one life")
-    }
-
-    /// Producers repeat what is not confirmed; now and then the same recipients come again, in the same batch or in another.
-    async fn enqueue(&mut self) {
-        for (id, (account, options, jobs)) in &self.campaigns {
-            let again = if self.plan.seed.is_multiple_of(2) { "file" } else { "again" };
-            let batches = if self.plan.meddle && self.dice_once(id) { vec!["file", again] } else { vec!["file"] };
-            for batch in &batches {
-                self.announce(id, account, *options, jobs.len(), batch).await;
-            }
-            for (job, batch) in batches.iter().flat_map(|batch| jobs.iter().map(move |job| (job, batch))) {
-                let headers = Headers { batch: Some((*batch).into()), ..Headers::default() };
-                self.publish(Target::Jobs(id), &Message { body: job.to_wire().into(), headers }).await;
-            }
+        for _ in 1..self.plan.lives {
+            let dies_after = self.dice.random_bool(0.5).then(|| self.dice.random_range(0..60));
+            let life = self.start(dies_after);
+            self.one_life(life).await;
+            self.mourn();
         }
+        let mut life = self.start(None);
+        self.pass(&life).await;
+        self.calm_down(&life).await;
+        let views = self.until_over(&life).await;
+        self.stop(&mut life).await;
+        views
     }
 
-    async fn announce(&self, id: &CampaignId, account: &AccountName, options: Options, jobs: usize, batch: &str) {
-        let announcement = Announcement {
-            campaign_id: id.clone(),
-            account: Some(account.clone()),
-            options,
-            jobs: Some(jobs as u64),
-            batch: Some(batch.into()),
-        };
-        let headers = Headers { kind: Some(ANNOUNCEMENT.into()), ..Headers::default() };
-        let message = Message { body: serde_json::to_vec(&announcement).unwrap().into(), headers };
-        self.publish(Target::Announce(id), &message).await;
-    }
-
-    fn dice_once(&self, id: &CampaignId) -> bool {
-        Dice::seed_from_u64(self.plan.seed ^ id.as_str().len() as u64).random_bool(0.3)
-    }
-
-    async fn publish(&self, to: Target<'_>, message: &Message) {
-        while self.broker.publish(to, message).await.is_err() {}
-    }
-
-    fn start(&mut self) -> Life {
-        let accounts = self.gateways.iter().map(|(name, gateway)| {
-            let (second, minute) = if name.as_str() == "fast" { (50, 3000) } else { (20, 600) };
-            let limits = Limits { second: Some(second), minute: Some(minute) };
-            (name.clone(), Account { gateway: Arc::new(gateway.clone()) as Arc<dyn Gateway>, limits, max_in_flight: 16 })
-        });
-        let store = Arc::new(self.store.crash());
-        self.store = Arc::clone(&store);
-        let (mut dice, failing) = (Dice::seed_from_u64(self.dice.random()), self.plan.failing_commits);
-        store.steer(move |_| {
-            let delay = Duration::from_millis(dice.random_range(0..8));
-            let error = || StoreError::Full("simulated".into());
-            let fate = match dice.random_bool(failing) {
-                true if dice.random_bool(0.5) => Fate::Kept(error()),
-                true => Fate::Lost(error()),
-                false => Fate::Written,
-            };
-            Course { delay, fate }
-        });
+    /// The daemon is started on what is on the disk. In some lives it dies at a certain write.
+    fn start(&mut self, dies_after: Option<u32>) -> Life {
+        self.disk = Arc::new(self.disk.next_life(self.dice.random(), self.plan.disk, dies_after));
+        self.witness.note(|| format!("the daemon is started, dies after {dies_after:?} writes"));
+        let mut accounts = BTreeMap::new();
+        for (number, of) in self.plan.accounts.iter().enumerate() {
+            let name = account(number);
+            self.witness.life_begins(&name, of.limit);
+            let gateway = Arc::new(self.gateways[&name].clone()) as Arc<dyn Gateway>;
+            let limits = Limits { second: Some(of.limit.second), minute: Some(of.limit.minute) };
+            accounts.insert(name, Account { gateway, limits, max_in_flight: of.max_in_flight });
+        }
         let parts = Parts {
             broker: Arc::new(self.broker.clone()),
-            store: store as Arc<dyn Store>,
-            accounts: accounts.collect(),
-            rules: Arc::new(Rules::builtin()),
+            store: Arc::clone(&self.disk) as Arc<dyn Store>,
+            accounts,
+            rules: Arc::clone(&self.rules),
             alerts: Alerts::channel().0,
             clock: self.clock.clone(),
             dice: Dice::seed_from_u64(self.dice.random()),
-            settings: Settings { prefetch: 32, ..Settings::default() },
+            settings: Settings { prefetch: self.dice.random_range(1..64), ..Settings::default() },
         };
         let (engine, handle) = Engine::build(parts).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let mut tasks = JoinSet::new();
-        tasks.spawn(engine.run(async { drop(stopped.await) }));
+        tasks.spawn(async move { _ = engine.run(async { drop(stopped.await) }).await });
         Life { handle, tasks, stop: Some(stop) }
     }
 
-    /// Time passes, and a person meddles.
-    async fn pass(&mut self, daemon: &Life, length: Duration) {
-        let end = tokio::time::Instant::now() + length;
-        while tokio::time::Instant::now() < end {
-            tokio::time::sleep(Duration::from_millis(self.dice.random_range(1..2_000))).await;
-            self.check(daemon).await;
+    /// A life that ends early: at a write, by kill -9, or by a polite stop that may be cut short.
+    async fn one_life(&mut self, mut life: Life) {
+        let died = Arc::clone(&self.disk.died);
+        let passed = tokio::select! {
+            biased;
+            () = died.notified() => false,
+            () = self.pass(&life) => true,
+        };
+        if passed && self.dice.random_bool(0.5) {
+            let patience = Duration::from_millis(self.dice.random_range(1..40_000));
+            tokio::select! {
+                biased;
+                () = died.notified() => {}
+                stopped = tokio::time::timeout(patience, self.stop(&mut life)) => {
+                    self.witness.note(|| format!("stopped: {}", stopped.is_ok()));
+                }
+            }
+        }
+        life.tasks.shutdown().await;
+        tokio::time::sleep(Duration::from_millis(1)).await; // what its tasks own is dropped with them
+    }
+
+    /// SIGTERM, and waiting for what follows.
+    async fn stop(&self, life: &mut Life) {
+        self.witness.note(|| "the daemon is asked to stop".into());
+        drop(life.stop.take());
+        drop(life.tasks.join_next().await);
+    }
+
+    /// Time passes, and people meddle.
+    async fn pass(&mut self, life: &Life) {
+        let end = Instant::now() + Duration::from_millis(self.dice.random_range(1..=self.plan.life_ms));
+        while Instant::now() < end {
+            let left = (end - Instant::now()).as_millis() as u64;
+            tokio::time::sleep(Duration::from_millis(self.dice.random_range(1..2_000).min(left + 1))).await;
+            self.look(life).await;
             if self.plan.meddle {
-                self.meddle(daemon).await;
+                self.meddle(life).await;
             }
         }
     }
 
-    async fn meddle(&mut self, daemon: &Life) {
-        let campaign: CampaignId = format!("c{}", self.dice.random_range(0..3)).parse().unwrap();
-        let target = PauseTarget::Campaign(campaign);
-        match self.dice.random_range(0..8) {
-            0 => drop(daemon.handle.pause(target, "meddling".into(), None).await),
-            1 | 2 => drop(daemon.handle.resume(target).await),
-            3 => self.clock.step_wall(self.dice.random_range(-600_000..600_000)),
-            4 => self.broker.cut(),
-            5 => self.help(daemon).await,
-            _ => {}
+    /// The daemon is dead: what is on the disk, and what does that say of what it had promised?
+    fn mourn(&mut self) {
+        let mut durable: BTreeSet<PauseTarget> = self.disk.paused_for_good().collect();
+        let over = |id: &CampaignId| PauseTarget::Campaign(id.clone());
+        durable.extend(self.disk.cancelled().iter().map(over));
+        let jobs = self.producers.iter().flat_map(|producer| producer.jobs.iter().map(|job| (&producer.id, job)));
+        let open: Vec<u64> = jobs.filter(|(id, job)| self.disk.is_open(id, &job.id)).map(|(_, job)| job.to.number()).collect();
+        self.witness.life_ends(&durable, &open);
+        if self.plan.loses_disk && self.dice.random_bool(0.4) {
+            self.disk = Arc::new(SimDisk::new(self.witness.clone()));
+            self.bereft = true;
+            self.witness.disk_lost();
         }
     }
 
-    /// Tops the accounts up and lifts every pause.
-    async fn help(&mut self, daemon: &Life) {
-        for (name, gateway) in &self.gateways {
-            gateway.top_up(50);
-            gateway.forgive();
-            drop(daemon.handle.resume(PauseTarget::Account(name.clone())).await);
-        }
-        for id in self.campaigns.keys() {
-            drop(daemon.handle.resume(PauseTarget::Campaign(id.clone())).await);
-        }
-    }
-
-    /// kill -9, or a polite stop that is waited for.
-    async fn end(&mut self, daemon: &mut Life) {
-        if self.dice.random_bool(0.3) {
-            self.stop(daemon).await;
-        }
-        daemon.tasks.shutdown().await;
-        self.gateways.values().for_each(SimGateway::forgive);
-    }
-
-    async fn stop(&mut self, daemon: &mut Life) {
-        drop(daemon.stop.take());
-        drop(daemon.tasks.join_next().await);
-    }
-
-    fn calm_down(&mut self) {
+    async fn calm_down(&mut self, life: &Life) {
+        self.witness.note(|| "all calms down".into());
         self.broker.calm();
-        self.store.steer(|_| Course::default());
-        for gateway in self.gateways.values() {
-            gateway.calm();
-            gateway.top_up(1_000_000);
+        self.disk.calm();
+        self.gateways.values().for_each(SimGateway::calm);
+        for producer in &mut self.producers {
+            while producer.enqueue(&self.broker, &self.witness).await {}
         }
+        self.look(life).await;
     }
 
-    async fn until_over(&mut self, daemon: &Life) -> Vec<CampaignView> {
-        let end = tokio::time::Instant::now() + CEILING;
+    async fn until_over(&mut self, life: &Life) -> Vec<CampaignView> {
+        let end = Instant::now() + CEILING;
+        let mut wait = Duration::from_secs(1);
         loop {
-            self.help(daemon).await;
-            let views = self.check(daemon).await;
-            let over = views.len() == self.campaigns.len() && views.iter().all(|view| view.state == "finished");
-            if over && self.broker.left() == 0 {
+            self.help(life).await;
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(60));
+            let views = self.look(life).await;
+            let over = |view: &CampaignView| self.bereft || matches!(view.state.as_str(), "finished" | "cancelled");
+            if views.len() == self.producers.len()
+                && views.iter().all(over)
+                && self.broker.left() == 0
+                && self.releases.is_empty()
+            {
                 return views;
             }
-            if tokio::time::Instant::now() > end {
-                self.violations.push(format!("not over after {CEILING:?}: {}, {views:#?}", self.broker.where_left()));
+            if Instant::now() > end {
+                self.witness.violation(format!("not over after {CEILING:?}: {}, {views:?}", self.broker.where_left()));
                 return views;
             }
-            tokio::time::sleep(Duration::from_secs(5)).await;
         }
     }
 
-    /// What must hold at every moment.
-    async fn check(&mut self, daemon: &Life) -> Vec<CampaignView> {
-        let views = daemon.handle.campaigns().await.unwrap_or_default();
+    /// What must hold at every moment, as far as the daemon shows it.
+    async fn look(&mut self, life: &Life) -> Vec<CampaignView> {
+        let views = life.handle.campaigns().await.unwrap_or_default();
         for v in &views {
             let sum = v.waiting + v.in_flight + v.delayed + v.sent + v.dead + v.cancelled + v.expired;
             if v.enqueued != sum {
-                self.violations.push(format!("counts do not add up: {v:?}"));
+                self.witness.violation(format!("counts do not add up: {v:?}"));
             }
+        }
+        let jobs: u64 = self.producers.iter().map(|producer| producer.jobs.len() as u64 + producer.junk).sum();
+        let most = 8 * jobs as usize + 64;
+        if self.broker.left() > most {
+            self.witness.violation(format!("the broker holds more than {most} messages: {}", self.broker.where_left()));
         }
         views
     }
 
-    fn account_for_all(self, views: Vec<CampaignView>) -> End {
-        let entry = |id: &CampaignId, job: &Job| (job.to.number(), self.store.find(id, &job.id).unwrap());
-        let ledger =
-            self.campaigns.iter().map(|(id, (_, _, jobs))| (id.clone(), jobs.iter().map(|job| entry(id, job)).collect()));
-        let recipient = |message: &Message| Job::parse(&message.body).unwrap().to.number();
-        let dead = self.campaigns.keys().map(|id| (id.clone(), self.broker.dead(id).iter().map(recipient).collect()));
-        let violations = self.gateways.values().flat_map(SimGateway::violations).chain(self.violations.clone());
+    fn end(self, views: Vec<CampaignView>) -> End {
+        let broken = self.witness.first_violation().or_else(|| promises::kept(&self, &views).err());
         End {
-            trace: self.gateways.values().flat_map(SimGateway::trace).collect(),
-            jobs: self.campaigns.values().map(|(_, _, jobs)| jobs.len() as u64).sum(),
-            ledger: ledger.collect(),
-            options: self.campaigns.iter().map(|(id, (_, options, _))| (id.clone(), *options)).collect(),
-            views,
-            books: self.gateways.values().flat_map(SimGateway::books).collect(),
-            dead: dead.collect(),
-            left_at_broker: self.broker.left(),
-            violations: violations.collect(),
+            trace: self.witness.trace(),
+            broken,
+            jobs: self.producers.iter().map(|producer| producer.jobs.len() as u64).sum(),
+            sent: views.iter().map(|view| view.sent).sum(),
         }
     }
-}
-
-fn job(campaign: &CampaignId, number: u64) -> Job {
-    let body = format!(r#"{{"campaign_id":"{campaign}","to":"{number}","message":{{"type":"text","text":{{"body":"hi"}}}}}}"#);
-    Job::parse(body.as_bytes()).unwrap()
 }

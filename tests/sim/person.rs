@@ -1,0 +1,132 @@
+//! People: they pause and resume, cancel, release dead letters, set the clock, fill the disk, pull cables, enqueue more, and help.
+
+use std::time::Duration;
+
+use campaignd::campaign::PauseTarget;
+use campaignd::engine::{CommandError, DeadSelection};
+use campaignd::job::CampaignId;
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+use tokio::time::Instant;
+
+use crate::gateway::SimGateway;
+use crate::world::{Life, World};
+
+/// Longest wait for an answer of the daemon's; then nobody knows.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl World {
+    /// One thing, whatever comes to mind.
+    pub(crate) async fn meddle(&mut self, life: &Life) {
+        let seconds = Duration::from_secs(self.dice.random_range(1..10));
+        let (campaign, account) = (self.some_campaign(), self.some_account());
+        match self.dice.random_range(0..22) {
+            0 => self.pause(life, campaign, None).await,
+            1 => self.pause(life, campaign, Some(seconds)).await,
+            2 => self.pause(life, account, None).await,
+            3 => self.pause(life, account, Some(seconds)).await,
+            4 | 5 => self.resume(life, campaign).await,
+            6 | 7 => self.resume(life, account).await,
+            8 => self.clock.step_wall(self.dice.random_range(-600_000..600_000)),
+            9 => self.broker.cut(),
+            10 => self.broker.fail_for(seconds),
+            11 => self.disk.fill(seconds),
+            12 => self.disk.stall(seconds),
+            13 | 14 => self.help(life).await,
+            15 if self.dice.random_bool(0.3) => self.cancel(life, campaign).await,
+            16 => self.requeue(life, campaign).await,
+            17 => self.list(life, campaign).await,
+            18 | 19 => self.enqueue_more().await,
+            _ => {}
+        }
+    }
+
+    fn some_campaign(&mut self) -> PauseTarget {
+        PauseTarget::Campaign(self.producers.choose(&mut self.dice).unwrap().id.clone())
+    }
+
+    fn some_account(&mut self) -> PauseTarget {
+        let at = self.dice.random_range(0..self.gateways.len());
+        PauseTarget::Account(self.gateways.keys().nth(at).unwrap().clone())
+    }
+
+    async fn pause(&mut self, life: &Life, target: PauseTarget, length: Option<Duration>) {
+        let until = length.map(|length| Instant::now() + length);
+        self.witness.note(|| format!("pause {target} for {length:?}"));
+        let answer = patiently(life.handle.pause(target.clone(), "meddling".into(), length)).await;
+        if answer.is_some_and(|answer| answer.is_ok()) {
+            self.witness.told_paused(target, until);
+        }
+    }
+
+    async fn resume(&mut self, life: &Life, target: PauseTarget) {
+        if self.told_cancelled.contains(&target) {
+            return;
+        }
+        self.witness.resume_begins(&target);
+        if patiently(life.handle.resume(target.clone())).await.is_some() {
+            self.witness.resume_ends(&target);
+        }
+    }
+
+    async fn cancel(&mut self, life: &Life, target: PauseTarget) {
+        let PauseTarget::Campaign(id) = &target else { return };
+        self.witness.note(|| format!("cancel {id}"));
+        self.cancelled.insert(id.clone());
+        if patiently(life.handle.cancel(id.clone())).await.is_some_and(|answer| answer.is_ok()) {
+            self.told_cancelled.insert(target.clone());
+            self.witness.told_paused(target, None);
+        }
+    }
+
+    /// Releases some dead letters, by their reason or all.
+    async fn requeue(&mut self, life: &Life, target: PauseTarget) {
+        let PauseTarget::Campaign(id) = target else { return };
+        let reasons = [None, Some("unknown-outcome"), Some("invalid-number"), Some("bad-request")];
+        let reason = reasons.choose(&mut self.dice).unwrap().map(str::to_owned);
+        let limit = self.dice.random_bool(0.3).then_some(2);
+        self.releases.push((id, DeadSelection { reason, limit, ..DeadSelection::default() }));
+        self.release(life).await;
+    }
+
+    /// Gives the commands to release; those without a good answer are given again later, as their answer asks for.
+    async fn release(&mut self, life: &Life) {
+        let mut again = Vec::new();
+        while let Some((id, selection)) = self.releases.first().cloned() {
+            self.witness.note(|| format!("release the dead letters of {id}: {selection:?}"));
+            let answer = patiently(life.handle.requeue(id.clone(), selection.clone())).await;
+            self.witness.note(|| format!("released: {answer:?}"));
+            self.releases.remove(0);
+            if !matches!(answer, Some(Ok(_) | Err(CommandError::Conflict(_) | CommandError::NotFound(_)))) {
+                again.push((id, selection));
+            }
+        }
+        self.releases = again;
+    }
+
+    async fn list(&mut self, life: &Life, target: PauseTarget) {
+        let PauseTarget::Campaign(id) = target else { return };
+        drop(patiently(life.handle.dead(id, DeadSelection::default(), true)).await);
+    }
+
+    async fn enqueue_more(&mut self) {
+        let at = self.dice.random_range(0..self.producers.len());
+        self.producers[at].enqueue(&self.broker, &self.witness).await;
+    }
+
+    /// Tops the accounts up, lifts every pause, and repeats what was not done.
+    pub(crate) async fn help(&mut self, life: &Life) {
+        let accounts: Vec<_> = self.gateways.keys().cloned().map(PauseTarget::Account).collect();
+        let campaigns: Vec<CampaignId> = self.producers.iter().map(|producer| producer.id.clone()).collect();
+        self.gateways.values().for_each(|gateway: &SimGateway| gateway.top_up(30));
+        for target in accounts.into_iter().chain(campaigns.into_iter().map(PauseTarget::Campaign)) {
+            self.resume(life, target).await;
+        }
+        self.release(life).await;
+    }
+}
+
+/// The answer, if one comes in time.
+async fn patiently<T>(command: impl Future<Output = Result<T, CommandError>>) -> Option<Result<T, CommandError>> {
+    tokio::time::timeout(PATIENCE, command).await.ok()
+}
