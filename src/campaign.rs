@@ -40,8 +40,13 @@ pub struct Campaign {
     /// When it was finished or cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
-    /// The ledger has been whole since the campaign began: a redelivered job without an entry was surely never sent.
-    pub whole: bool,
+    /// How often its ledger was lost or put back from an older copy. After that, a redelivered job of which the ledger says nothing, or
+    /// nothing since, may have been sent.
+    #[serde(default)]
+    pub losses: u32,
+    /// When that last happened: what was settled before is missing in the counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts_since: Option<Timestamp>,
     /// It is over, and its queue has been deleted.
     #[serde(default)]
     pub queue_gone: bool,
@@ -49,6 +54,12 @@ pub struct Campaign {
     #[serde(default)]
     pub ledger_gone: bool,
 }
+
+/// How long the queue of a campaign whose ledger was lost must be quiet before the campaign counts as over.
+const QUIET_AFTER_LOSS: Duration = Duration::from_secs(10);
+
+/// The same while the ledger says that jobs are under way: none is delayed for longer than a day.
+const LONGEST_AWAY: Duration = Duration::from_secs(25 * 3600);
 
 /// How a campaign sends. Given by its announcement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -115,7 +126,7 @@ pub enum Phase {
 impl Campaign {
     /// A campaign nobody has counted yet.
     #[must_use]
-    pub fn new(id: CampaignId, account: AccountName, options: Options, created: Timestamp, whole: bool) -> Self {
+    pub fn new(id: CampaignId, account: AccountName, options: Options, created: Timestamp) -> Self {
         Self {
             id,
             account,
@@ -125,7 +136,8 @@ impl Campaign {
             counts: Counts::default(),
             created,
             ended: None,
-            whole,
+            losses: 0,
+            counts_since: None,
             queue_gone: false,
             ledger_gone: false,
         }
@@ -136,10 +148,22 @@ impl Campaign {
         self.counts.apply(record);
     }
 
-    /// Sealed and settled, but not yet said so.
+    /// Sealed and settled, but not yet said so. `quiet`: for how long its queue has been consumed and nothing has come.
+    ///
+    /// With its ledger lost, the counts no longer tell: then it is over when nothing comes any more. A job that comes all the same opens
+    /// it again.
     #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.phase == Phase::Running && self.counts.is_sealed() && self.counts.open() == 0
+    pub fn is_complete(&self, quiet: Duration) -> bool {
+        let under_way = self.counts.in_flight + self.counts.delayed > 0;
+        let nothing_comes = quiet >= if under_way { LONGEST_AWAY } else { QUIET_AFTER_LOSS };
+        let settled = self.counts.open() == 0 || (self.counts_since.is_some() && nothing_comes);
+        self.phase == Phase::Running && self.counts.is_sealed() && settled
+    }
+
+    /// Its ledger is lost, wholly or from some moment on.
+    pub const fn lose_ledger(&mut self, now: Timestamp) {
+        self.losses = self.losses.saturating_add(1);
+        self.counts_since = Some(now);
     }
 
     /// Over for longer than `retention`, its queue gone: nothing of it can come any more that the ledger would have to know.
@@ -153,6 +177,9 @@ impl Campaign {
     pub fn finish(&mut self, now: Timestamp) {
         self.phase = Phase::Finished;
         self.ended = Some(now);
+        if self.counts_since.is_some() {
+            self.counts.forget_unseen();
+        }
     }
 
     /// Calls it off. A finished campaign stays finished: there is nothing left to call off.
@@ -182,7 +209,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     fn campaign() -> Campaign {
-        Campaign::new("c".parse().unwrap(), "main".parse().unwrap(), Options::default(), NOW, true)
+        Campaign::new("c".parse().unwrap(), "main".parse().unwrap(), Options::default(), NOW)
     }
 
     fn sent(job: &str, counts: &mut Counts) -> Record {
@@ -195,17 +222,35 @@ mod tests {
         let mut campaign = campaign();
         let record = sent("1", &mut campaign.counts);
         campaign.apply(&record);
-        assert!(!campaign.is_complete(), "nobody has said how many jobs there are");
+        assert!(!campaign.is_complete(Duration::ZERO), "nobody has said how many jobs there are");
         campaign.counts.announce(None, 2);
-        assert!(!campaign.is_complete(), "one has not come yet");
+        assert!(!campaign.is_complete(Duration::ZERO), "one has not come yet");
         let record = sent("2", &mut campaign.counts);
         campaign.apply(&record);
-        assert!(campaign.is_complete());
+        assert!(campaign.is_complete(Duration::ZERO));
         campaign.finish(NOW);
-        assert!(!campaign.is_complete() && !campaign.cancel(NOW), "finished once, and nothing left to call off");
+        assert!(!campaign.is_complete(Duration::ZERO) && !campaign.cancel(NOW), "finished once, and nothing left to call off");
         campaign.queue_gone = true;
         campaign.reopen();
         assert_eq!((campaign.phase, campaign.ended, campaign.queue_gone), (Phase::Running, None, false));
+    }
+
+    #[test]
+    fn with_its_ledger_lost_it_is_over_when_nothing_comes_any_more() {
+        let mut campaign = campaign();
+        campaign.counts.announce(None, 5);
+        let record = sent("1", &mut campaign.counts);
+        campaign.apply(&record);
+        assert!(!campaign.is_complete(LONGEST_AWAY), "its counts tell");
+        campaign.lose_ledger(NOW);
+        assert!(!campaign.is_complete(QUIET_AFTER_LOSS / 2));
+        let open = Record::new("2".parse().unwrap(), None, 0, JobState::Opened, 1, 0);
+        campaign.apply(&open);
+        assert!(!campaign.is_complete(QUIET_AFTER_LOSS) && campaign.is_complete(LONGEST_AWAY));
+        campaign.apply(&Record::new("2".parse().unwrap(), Some(&open.now), 0, JobState::Expired, 1, 0));
+        assert!(campaign.is_complete(QUIET_AFTER_LOSS));
+        campaign.finish(NOW);
+        assert_eq!((campaign.counts.enqueued(), campaign.counts.waiting()), (2, 0), "who was settled before is not counted");
     }
 
     #[test]

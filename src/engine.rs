@@ -143,7 +143,7 @@ impl Engine {
         for (account, recipient) in contents.suppressed {
             suppressed.entry(account).or_default().insert(recipient);
         }
-        let mut router = Router::new(parts, received, pulse);
+        let mut router = Router::new(parts, contents.behind, received, pulse);
         let mut campaigns: BTreeMap<AccountName, Vec<(Campaign, Option<Pause>)>> = BTreeMap::new();
         for campaign in contents.campaigns {
             let pause = pauses.remove(&PauseTarget::Campaign(campaign.id.clone()));

@@ -144,6 +144,13 @@ impl Counts {
         Self { batches, ..replayed.clone() }
     }
 
+    /// Those announced and never seen are not waited for any more.
+    pub fn forget_unseen(&mut self) {
+        for batch in &mut self.batches {
+            batch.announced = batch.announced.map(|announced| announced.min(batch.seen));
+        }
+    }
+
     /// The counts with nothing but the announcements: what a replay of the ledger starts from.
     #[must_use]
     pub fn before_any_record(&self) -> Self {

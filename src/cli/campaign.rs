@@ -153,6 +153,12 @@ pub(super) fn describe(view: &CampaignView) -> String {
         format!("since      {}", clock(view.created)),
     ];
     lines.extend(view.ended.map(|ended| format!("ended      {}", clock(ended))));
+    if let Some(since) = view.counts_since {
+        lines.push(format!(
+            "ledger     lost at {}; what was settled before is not counted, and waiting is at most that",
+            clock(since)
+        ));
+    }
     if view.duplicates > 0 {
         lines.push(format!("duplicates {} (the same job in several batches, counted once)", count(view.duplicates)));
     }
@@ -227,6 +233,7 @@ pub(super) mod tests {
             account_pause: None,
             created: at,
             ended: None,
+            counts_since: None,
         }
     }
 

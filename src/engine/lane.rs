@@ -38,7 +38,7 @@ use crate::job::{AccountName, CampaignId, Job, JobId, Recipient};
 use crate::outcome::Settle;
 use crate::pacer::{Limits, Pacer};
 use crate::policy::{History, Rules};
-use crate::store::Store;
+use crate::store::{Change, Store};
 pub(super) use command::LaneCommand;
 use journal::Journal;
 use roll::Roll;
@@ -118,6 +118,8 @@ enum Step {
     Settle(Key, Settle),
     Registered(CampaignId),
     Noted(CampaignId),
+    /// The account's pause has changed.
+    AccountNoted,
     Ack(Tag),
     Answer(Box<dyn FnOnce() + Send>),
     Release(Box<dead::Release>),
@@ -158,6 +160,9 @@ pub(super) struct Lane {
     stopping: bool,
     next_look: Instant,
     store_alerted: bool,
+    /// The note about the account at the broker.
+    note: roll::Note,
+    note_retry_at: Instant,
 }
 
 impl Lane {
@@ -208,6 +213,8 @@ impl Lane {
             stopping: false,
             next_look: now,
             store_alerted: false,
+            note: roll::Note::Current,
+            note_retry_at: now,
         }
     }
 
@@ -221,6 +228,23 @@ impl Lane {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         self.attention.insert(campaign.id.clone());
         self.rolls.insert(campaign.id.clone(), Roll::new(campaign, pause, true, now, wall));
+    }
+
+    /// The ledger lacks something that was once in it: every campaign whose ledger is not cleaned up must know. What to write.
+    pub(super) fn lose_ledger(&mut self) -> Vec<Change> {
+        let wall = self.clock.wall();
+        let rolls = self.rolls.values_mut().filter(|roll| !roll.campaign.ledger_gone);
+        let changes = rolls.map(|roll| {
+            roll.campaign.lose_ledger(wall);
+            roll.note = roll::Note::Outdated;
+            Change::Campaign(roll.campaign.clone())
+        });
+        changes.collect()
+    }
+
+    /// Puts a pause of the account back in force that only the broker remembered; what now holds.
+    pub(super) fn restore_pause(&mut self, pause: Pause) -> Pause {
+        self.gate.close(pause, self.clock.now(), self.clock.wall())
     }
 
     /// Runs until `stop` turns true and everything begun is settled.
@@ -256,6 +280,7 @@ impl Lane {
         self.expire_pauses(now);
         let turn_at = self.begin_jobs(now);
         self.tend_rolls(now);
+        self.tend_note(now);
         self.journal.start(now);
         turn_at
     }

@@ -1,5 +1,6 @@
-//! The note about a campaign that is kept at the broker, so that a daemon that lost its state finds its campaigns and pauses again.
+//! The notes about campaigns that are kept at the broker, so that a daemon that lost its state finds its campaigns and pauses again.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::campaign::{Campaign, Pause};
@@ -29,8 +30,10 @@ impl Note {
 
     /// The campaign as it is taken up by a store that does not know it: its ledger of before is lost.
     #[must_use]
-    pub fn without_ledger(self) -> (Campaign, Option<Pause>) {
+    pub fn without_ledger(self, now: Timestamp) -> (Campaign, Option<Pause>) {
         let counts = self.campaign.counts.before_any_record();
-        (Campaign { counts, whole: false, ..self.campaign }, self.pause)
+        let mut campaign = Campaign { counts, ..self.campaign };
+        campaign.lose_ledger(now);
+        (campaign, self.pause)
     }
 }

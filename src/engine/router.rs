@@ -1,6 +1,7 @@
 //! What is not any lane's own: the intake, commands to the right lane, new accounts, and stopping them all.
 
 mod pulse;
+mod recall;
 
 use std::collections::{BTreeMap, HashSet};
 use std::pin::pin;
@@ -15,12 +16,13 @@ use tokio::time::Instant;
 use super::handle::Command;
 use super::lane::{Gauge, Lane, LaneCommand, LaneParts, bury_at};
 use super::triage::own_death;
-use super::{CommandError, Drained, Note, Parts, Pulse};
+use super::{CommandError, Drained, Parts, Pulse};
 use crate::broker::{Delivery, Event, Headers, Message, Source, Subscription};
 use crate::campaign::{Announcement, Campaign, Pause, PauseTarget};
 use crate::dice::Dice;
 use crate::job::{AccountName, CampaignId, Job, Recipient};
-use crate::store::Change;
+use crate::store::Mark;
+use recall::mark_note;
 
 /// Unsettled deliveries of the intake; moving jobs goes on while more come.
 const INTAKE_PREFETCH: u16 = 512;
@@ -34,6 +36,9 @@ const BEAT: Duration = Duration::from_millis(500);
 /// Wait after a failed try at the broker.
 const BROKER_RETRY: Duration = Duration::from_secs(1);
 
+/// Between two notes of the ledger's mark at the broker: of a ledger put back from a copy that is older than this, it is known.
+const NOTE_EVERY: Duration = Duration::from_secs(300);
+
 /// Longest wait for one lane to answer a question.
 const LANE_ANSWER: Duration = Duration::from_secs(5);
 
@@ -45,8 +50,10 @@ pub(super) struct Router {
     commands: mpsc::Receiver<Command>,
     pulse: watch::Sender<Pulse>,
     beats: Vec<u64>,
-    /// Unsorted dead letters on their way.
-    burials: JoinSet<()>,
+    /// The store came up without something that was once in it.
+    behind: bool,
+    /// Unsorted dead letters and notes on their way.
+    errands: JoinSet<()>,
 }
 
 /// The router's end of a lane.
@@ -62,9 +69,19 @@ enum Intake {
 }
 
 impl Router {
-    pub(super) fn new(parts: Parts, commands: mpsc::Receiver<Command>, pulse: watch::Sender<Pulse>) -> Self {
+    pub(super) fn new(parts: Parts, behind: bool, commands: mpsc::Receiver<Command>, pulse: watch::Sender<Pulse>) -> Self {
         let (lanes, accounts) = (BTreeMap::new(), BTreeMap::new());
-        Self { parts, lanes, unstarted: Vec::new(), accounts, commands, pulse, beats: Vec::new(), burials: JoinSet::new() }
+        Self {
+            parts,
+            lanes,
+            unstarted: Vec::new(),
+            accounts,
+            commands,
+            pulse,
+            beats: Vec::new(),
+            behind,
+            errands: JoinSet::new(),
+        }
     }
 
     pub(super) fn configured(&self) -> Vec<AccountName> {
@@ -132,6 +149,7 @@ impl Router {
         let (sink, mut events) = mpsc::channel(usize::from(INTAKE_PREFETCH));
         let mut intake = Intake::Closed { retry_at: Instant::now() };
         let mut next_beat = Instant::now();
+        let (mut next_note, mut noted) = (Instant::now() + NOTE_EVERY, self.parts.store.mark());
         loop {
             for lane in self.unstarted.drain(..) {
                 tasks.spawn(lane.run(stopped.clone()));
@@ -140,6 +158,10 @@ impl Router {
             if now >= next_beat {
                 next_beat = now + BEAT;
                 self.beat(matches!(intake, Intake::Open { .. }));
+            }
+            if now >= next_note {
+                next_note = now + NOTE_EVERY;
+                self.note_progress(&mut noted);
             }
             if matches!(intake, Intake::Closed { retry_at } if retry_at <= now) {
                 intake = self.open_intake(&sink).await;
@@ -167,71 +189,31 @@ impl Router {
         }
     }
 
+    /// Lets the broker know now and then how far the ledger has come.
+    fn note_progress(&mut self, noted: &mut Mark) {
+        let mark = self.parts.store.mark();
+        if std::mem::replace(noted, mark) == mark {
+            return;
+        }
+        let broker = Arc::clone(&self.parts.broker);
+        self.errand(async move {
+            if let Err(error) = broker.remember(&CampaignId::ledger_note(), &mark_note(mark)).await {
+                tracing::debug!(%error, "the ledger's mark is not noted; the next time it is");
+            }
+        });
+    }
+
+    fn errand(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        while self.errands.try_join_next().is_some() {} // forget those that are done
+        self.errands.spawn(work);
+    }
+
     async fn open_intake(&mut self, sink: &mpsc::Sender<Event>) -> Intake {
         match self.parts.broker.subscribe(Source::Intake, INTAKE_PREFETCH, sink.clone()).await {
             Ok(held) => Intake::Open { _held: held },
             Err(error) => {
                 tracing::debug!(%error, "the intake cannot be consumed yet");
                 Intake::Closed { retry_at: self.parts.clock.now() + BROKER_RETRY }
-            }
-        }
-    }
-
-    /// Finds campaigns that the broker has notes of and the store does not know: the store was lost.
-    async fn recall(&mut self) {
-        let mut told = false;
-        let notes = loop {
-            match self.parts.broker.recall().await {
-                Ok(notes) => break notes,
-                Err(error) => {
-                    // The broker's own part says when its link comes and goes; here once is enough.
-                    if !std::mem::replace(&mut told, true) {
-                        tracing::warn!(%error, "waiting for the broker");
-                    }
-                    self.pulse.send_modify(|pulse| {
-                        pulse.status = format!("waiting for the broker: {error}");
-                        pulse.beat += 1;
-                    });
-                    tokio::time::sleep(BROKER_RETRY).await;
-                }
-            }
-        };
-        let unknown = notes.iter().filter(|(id, _)| !self.accounts.contains_key(id));
-        let lost: Vec<(Campaign, Option<Pause>)> =
-            unknown.filter_map(|(_, note)| Note::parse(note)).map(Note::without_ledger).collect();
-        if lost.is_empty() {
-            return;
-        }
-        tracing::error!(
-            campaigns = lost.len(),
-            "campaigns found at the broker that the state directory does not know: \
-            jobs delivered before are treated as unknown"
-        );
-        self.adopt(lost).await;
-    }
-
-    /// Takes campaigns up that the store did not know; their records are written before any of their jobs is consumed.
-    async fn adopt(&mut self, lost: Vec<(Campaign, Option<Pause>)>) {
-        let changes: Vec<Change> = lost
-            .iter()
-            .flat_map(|(campaign, pause)| {
-                let paused = pause.clone().map(|pause| Change::Pause(PauseTarget::Campaign(campaign.id.clone()), pause));
-                std::iter::once(Change::Campaign(campaign.clone())).chain(paused)
-            })
-            .collect();
-        while let Err(error) = self.parts.store.commit(changes.clone()).await {
-            tracing::error!(%error, "the state directory does not take writes; nothing is sent until it does");
-            tokio::time::sleep(BROKER_RETRY).await;
-        }
-        for (campaign, pause) in lost {
-            let account = campaign.account.clone();
-            if !self.lanes.contains_key(&account) {
-                self.add_lane(&account, None, Vec::new(), HashSet::new());
-            }
-            self.accounts.insert(campaign.id.clone(), account.clone());
-            let name = account;
-            if let Some(lane) = self.unstarted.iter_mut().find(|lane| lane.is(&name)) {
-                lane.adopt(campaign, pause);
             }
         }
     }
@@ -293,8 +275,7 @@ impl Router {
         let headers = Headers { death: Some(Box::new(death)), routed_to: None, ..delivery.message.headers };
         let message = Message { body: delivery.message.body, headers };
         let broker = Arc::clone(&self.parts.broker);
-        while self.burials.try_join_next().is_some() {} // forget those that are done
-        self.burials.spawn(async move { bury_at(broker.as_ref(), &message, delivery.tag).await });
+        self.errand(async move { bury_at(broker.as_ref(), &message, delivery.tag).await });
     }
 
     async fn command(&mut self, command: Command) {

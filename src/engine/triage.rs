@@ -58,7 +58,10 @@ pub(super) fn triage(case: &Case<'_>) -> Triage {
         // A copy from before a person released the job: what it stood for is settled.
         Some(entry) if case.headers.release < entry.release => Triage::Settle(Settle::Ack),
         // A release this ledger has not heard of: what it settled was an earlier one.
-        Some(entry) if case.headers.release > entry.release => unsent(case, entry.attempts, release),
+        Some(entry) if case.headers.release > entry.release => match in_doubt(case, entry) {
+            Some(why) => unknown(case, case.headers.attempts, release, why),
+            None => unsent(case, entry.attempts, release),
+        },
         Some(entry) => known(case, entry),
     }
 }
@@ -67,7 +70,7 @@ fn fresh(case: &Case<'_>, release: u32) -> Triage {
     if case.campaign.ledger_gone {
         return dead(case, "campaign-over", "the campaign is over and its ledger cleaned up", case.headers.attempts, release);
     }
-    if case.redelivered && !case.campaign.whole {
+    if case.redelivered && case.campaign.losses > 0 {
         return unknown(case, case.headers.attempts, release, "delivered before, and the ledger of that time is lost");
     }
     unsent(case, case.headers.attempts, release)
@@ -76,6 +79,9 @@ fn fresh(case: &Case<'_>, release: u32) -> Triage {
 fn known(case: &Case<'_>, entry: &Entry) -> Triage {
     match &entry.state {
         JobState::Opened => lost(case, entry),
+        JobState::Waiting | JobState::Delayed { .. } if let Some(why) = in_doubt(case, entry) => {
+            unknown(case, entry.attempts, entry.release, why)
+        }
         JobState::Waiting => unsent(case, entry.attempts, entry.release),
         JobState::Delayed { until } => {
             let left = Duration::try_from(until.duration_since(case.now)).unwrap_or_default();
@@ -86,6 +92,12 @@ fn known(case: &Case<'_>, entry: &Entry) -> Triage {
         JobState::Dead(death) if case.redelivered => Triage::Settle(Settle::Dead(death.clone())),
         JobState::Sent { .. } | JobState::Dead(_) | JobState::Cancelled | JobState::Expired => Triage::Settle(Settle::Ack),
     }
+}
+
+/// Why an entry does not tell whether the job was sent: it is from before the ledger's last loss, and the job was delivered before too.
+const fn in_doubt(case: &Case<'_>, entry: &Entry) -> Option<&'static str> {
+    let old = case.redelivered && entry.era < case.campaign.losses;
+    if old { Some("delivered before, and what the ledger said of it since is lost") } else { None }
 }
 
 /// Surely not sent under this release: may it be sent now?
@@ -155,7 +167,7 @@ mod tests {
 
     fn setup() -> Setup {
         let body = br#"{"campaign_id":"c","to":"905321234567","message":{"type":"text","text":{"body":"hi"}}}"#;
-        let campaign = Campaign::new("c".parse().unwrap(), "main".parse().unwrap(), Options::default(), NOW, true);
+        let campaign = Campaign::new("c".parse().unwrap(), "main".parse().unwrap(), Options::default(), NOW);
         Setup {
             job: Job::parse(body).unwrap(),
             headers: Headers::default(),
@@ -233,10 +245,32 @@ mod tests {
     fn a_redelivery_without_an_entry_is_sent_only_while_the_ledger_is_whole() {
         let mut setup = Setup { redelivered: true, ..setup() };
         assert_eq!(setup.triage(), Triage::Send { attempts: 0, release: 0 });
-        setup.campaign.whole = false;
+        setup.campaign.lose_ledger(NOW);
         assert_eq!(setup.reason(), UNKNOWN_OUTCOME);
         setup.redelivered = false;
         assert_eq!(setup.triage(), Triage::Send { attempts: 0, release: 0 });
+    }
+
+    #[test]
+    fn what_an_older_copy_of_the_ledger_says_is_not_believed_of_a_redelivered_job() {
+        let delayed = JobState::Delayed { until: NOW };
+        for state in [JobState::Waiting, delayed] {
+            let mut setup = Setup { redelivered: true, ..setup().with(state.clone(), 0) };
+            assert!(matches!(setup.triage(), Triage::Send { .. }));
+            setup.campaign.lose_ledger(NOW);
+            assert_eq!(setup.reason(), UNKNOWN_OUTCOME, "{state:?}");
+            setup.entry.as_mut().unwrap().era = 1;
+            assert!(matches!(setup.triage(), Triage::Send { .. }), "written since");
+            setup.entry.as_mut().unwrap().era = 0;
+            setup.redelivered = false;
+            assert!(matches!(setup.triage(), Triage::Send { .. }), "never delivered since it was put there");
+        }
+        let mut released = Setup { redelivered: true, ..setup().with(JobState::Dead(own_death("r", "", NOW)), 0) };
+        released.headers.release = 1;
+        released.campaign.lose_ledger(NOW);
+        assert_eq!(released.reason(), UNKNOWN_OUTCOME, "a release the ledger has forgotten");
+        let sent = Setup { redelivered: true, ..setup().with(SENT(), 0) };
+        assert_eq!(sent.triage(), Triage::Settle(Settle::Ack));
     }
 
     #[test]

@@ -52,6 +52,9 @@ pub struct CampaignView {
     pub created: Timestamp,
     /// When it was finished or cancelled.
     pub ended: Option<Timestamp>,
+    /// The ledger was lost then, wholly or in part: what was settled before may be missing above, and `waiting` is at most that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts_since: Option<Timestamp>,
 }
 
 /// A pause as operators see it.

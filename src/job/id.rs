@@ -17,6 +17,9 @@ pub struct IdError {
     rule: &'static str,
 }
 
+const LEDGER_NOTE: &str = "_ledger";
+const ACCOUNT_NOTE: &str = "_account.";
+
 const LOWER_RULE: &str = "1 to 64 of a-z 0-9 . _ - and start with a letter or digit";
 const JOB_RULE: &str = "1 to 128 of A-Z a-z 0-9 . _ : -";
 
@@ -98,6 +101,33 @@ impl CampaignId {
     pub fn shelf(text: &str) -> Result<Self, IdError> {
         let unsorted = Self::unsorted();
         if text == unsorted.as_str() { Ok(unsorted) } else { text.parse() }
+    }
+
+    /// What a note at the broker is about: a campaign, or something of the daemon's own.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn noted(text: &str) -> Result<Self, IdError> {
+        let own = text.strip_prefix(ACCOUNT_NOTE).map_or(text == LEDGER_NOTE, is_lower_name);
+        if own { Ok(Self(text.into())) } else { text.parse() }
+    }
+
+    /// Under this the ledger's mark is noted. No producer can use it: it starts with `_`.
+    #[must_use]
+    pub fn ledger_note() -> Self {
+        Self(LEDGER_NOTE.into())
+    }
+
+    /// Under this an account's pause is noted. No producer can use it: it starts with `_`.
+    #[must_use]
+    pub fn account_note(account: &AccountName) -> Self {
+        Self(format!("{ACCOUNT_NOTE}{account}").into())
+    }
+
+    /// The account whose pause is noted under this id, if it is such an id.
+    #[must_use]
+    pub fn noted_account(&self) -> Option<AccountName> {
+        self.0.strip_prefix(ACCOUNT_NOTE)?.parse().ok()
     }
 
     /// The shelf for deliveries that belong to no campaign. No producer can use this id: it starts with `_`.

@@ -197,7 +197,7 @@ mod tests {
 
     fn with_campaign() -> Vec<Change> {
         let created = jiff::Timestamp::UNIX_EPOCH;
-        vec![Change::Campaign(Campaign::new("c".parse().unwrap(), "a".parse().unwrap(), Options::default(), created, true))]
+        vec![Change::Campaign(Campaign::new("c".parse().unwrap(), "a".parse().unwrap(), Options::default(), created))]
     }
 
     #[tokio::test]

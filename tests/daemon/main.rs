@@ -14,5 +14,6 @@ mod kills;
 mod policy_rows;
 mod restarts;
 mod stage;
+mod state;
 #[path = "../support/rabbitmq.rs"]
 mod support;

@@ -234,6 +234,23 @@ impl Stage {
         self.simulator.books().recipients().collect()
     }
 
+    /// Stops the daemon politely.
+    pub(crate) async fn stop(&mut self) {
+        self.signal("TERM");
+        assert!(self.until_gone().await.success(), "{}", self.log());
+    }
+
+    /// Where the daemon keeps its state.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    /// Waits until the daemon has logged `text`, in this life or an earlier one.
+    pub(crate) async fn logged(&self, text: &str) {
+        let log = || fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        self.until(&format!("{text:?} in the log"), async || log().contains(text).then_some(())).await;
+    }
+
     pub(crate) fn log(&self) -> String {
         let text = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();

@@ -9,7 +9,7 @@ pub(super) fn key(campaign: &CampaignId) -> Vec<u8> {
 }
 
 pub(super) fn parse_key(key: &[u8]) -> Option<CampaignId> {
-    std::str::from_utf8(key.strip_prefix(PREFIX)?).ok()?.parse().ok()
+    CampaignId::noted(std::str::from_utf8(key.strip_prefix(PREFIX)?).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -21,5 +21,9 @@ mod tests {
         let id: CampaignId = "spring".parse().unwrap();
         assert_eq!(key(&id), b"nspring");
         assert_eq!(parse_key(b"nspring"), Some(id));
+        let account = CampaignId::account_note(&"main".parse().unwrap());
+        assert_eq!(parse_key(&key(&account)), Some(account.clone()));
+        assert_eq!(account.noted_account(), Some("main".parse().unwrap()));
+        assert_eq!(parse_key(b"n_else"), None);
     }
 }

@@ -78,7 +78,7 @@ async fn up_to(mark: &str, channel: &Channel, consumer: &mut Consumer, limit: Du
             acked.map_err(|e| call("reading the notes", &e))?;
         }
         read.bytes += delivery.data.len() as u64;
-        let Some(campaign) = (kind == Some(NOTE)).then(|| id.parse::<CampaignId>().ok()).flatten() else { continue };
+        let Some(campaign) = (kind == Some(NOTE)).then(|| CampaignId::noted(id).ok()).flatten() else { continue };
         if delivery.data.is_empty() {
             read.latest.remove(&campaign);
         } else {

@@ -207,10 +207,9 @@ impl Lane {
             self.sending += 1;
         }
         if let Some(roll) = self.rolls.get_mut(id) {
-            roll.campaign.apply(&record);
             roll.sending += usize::from(opens);
         }
-        self.journal.record(id, record, Some(step(key, settle)), now);
+        self.enter(id, record, Some(step(key, settle)), now);
         Turn::Moved
     }
 
@@ -256,10 +255,15 @@ impl Lane {
         if record.counted_in.is_none() {
             return;
         }
-        if let Some(roll) = self.rolls.get_mut(id) {
-            roll.campaign.apply(&record);
-            self.journal.record(id, record, None, now);
-        }
+        self.enter(id, record, None, now);
+    }
+
+    /// Enters a record in the campaign's ledger and counts; with a step that follows once it is durable.
+    pub(super) fn enter(&mut self, id: &CampaignId, mut record: Record, step: Option<Step>, now: Instant) {
+        let Some(roll) = self.rolls.get_mut(id) else { return };
+        record.now.era = roll.campaign.losses;
+        roll.campaign.apply(&record);
+        self.journal.record(id, record, step, now);
     }
 
     /// The batch's index; a batch nobody announced is written into the campaign's record with the first job of it.

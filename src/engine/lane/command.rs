@@ -142,7 +142,8 @@ impl Lane {
         now: tokio::time::Instant,
     ) -> Resumed {
         if let Some(pause) = &pause {
-            self.journal.change(Change::Resume(target.clone()), id.clone().map(Step::Noted), now);
+            let noted = id.clone().map_or(Step::AccountNoted, Step::Noted);
+            self.journal.change(Change::Resume(target.clone()), Some(noted), now);
             self.resolve(pause, id);
         }
         Resumed { lifted: pause.is_some(), still_paused: None }
@@ -204,7 +205,7 @@ impl Lane {
     /// A new campaign. No note of it was at the broker, so none of its jobs was ever consumed: its ledger is whole.
     fn register(&mut self, id: &CampaignId, options: Options) {
         let (now, wall) = (self.clock.now(), self.clock.wall());
-        let campaign = Campaign::new(id.clone(), self.account.clone(), options, wall, true);
+        let campaign = Campaign::new(id.clone(), self.account.clone(), options, wall);
         tracing::info!(campaign = %id, account = %self.account, ?options, "registered");
         self.rolls.insert(id.clone(), Roll::new(campaign, None, false, now, wall));
         self.put_campaign(id, Some(Step::Registered(id.clone())), now);

@@ -142,10 +142,7 @@ impl Lane {
             released_now.insert(key.1.clone(), letter.message.headers.release);
             let batch = self.batch_of(id, letter.message.headers.batch.as_deref(), now);
             let record = Record::new(key.1, entry.as_ref(), batch, JobState::Waiting, 0, release);
-            if let Some(roll) = self.rolls.get_mut(id) {
-                roll.campaign.apply(&record);
-            }
-            self.journal.record(id, record, None, now);
+            self.enter(id, record, None, now);
             chosen.push((released(letter, release), letter.tag));
         }
         if !chosen.is_empty() {

@@ -78,7 +78,8 @@ impl Lane {
     /// Says so when the last job of a sealed campaign is settled.
     fn finish(&mut self, id: &CampaignId, now: Instant) {
         let wall = self.clock.wall();
-        let Some(roll) = self.rolls.get_mut(id).filter(|roll| roll.in_hand == 0 && roll.campaign.is_complete()) else { return };
+        let complete = |roll: &&mut Roll| roll.in_hand == 0 && roll.campaign.is_complete(roll.quiet(now));
+        let Some(roll) = self.rolls.get_mut(id).filter(complete) else { return };
         roll.campaign.finish(wall);
         let counts = &roll.campaign.counts;
         tracing::info!(campaign = %id, account = %self.account, sent = counts.sent, failed = counts.dead, "finished");
@@ -244,6 +245,28 @@ impl Lane {
                 roll.note = Note::Outdated;
                 roll.retry_at = roll.retry_at.max(retry_at);
             }
+        }
+    }
+
+    /// Writes the account's pause to the broker, or takes it away there.
+    pub(super) fn tend_note(&mut self, now: Instant) {
+        // what is not configured is paused for that, and says so at every start
+        if self.note != Note::Outdated || now < self.note_retry_at || self.gateway.is_none() {
+            return;
+        }
+        self.note = Note::Writing;
+        let note = self.gate.pause().map(|pause| serde_json::to_vec(pause).unwrap_or_default()).unwrap_or_default();
+        let (broker, id) = (Arc::clone(&self.broker), CampaignId::account_note(&self.account));
+        self.chores.push(async move { Chore::AccountNoted(broker.remember(&id, &note).await) }.boxed());
+    }
+
+    pub(super) fn on_account_noted(&mut self, result: &Result<(), BrokerError>) {
+        if let Err(error) = result {
+            tracing::debug!(account = %self.account, %error, "the account's note is not written yet");
+            self.note = Note::Outdated;
+            self.note_retry_at = self.clock.now() + BROKER_RETRY;
+        } else if self.note == Note::Writing {
+            self.note = Note::Current;
         }
     }
 

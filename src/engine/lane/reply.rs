@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::roll::Roll;
+use super::roll::{Note, Roll};
 use super::{Key, Lane, Step};
 use crate::alert::{Alert, Status};
 use crate::campaign::{JobState, Pause, PauseTarget, Phase, Record};
@@ -37,6 +37,7 @@ impl Lane {
                     self.attention.insert(id);
                 }
                 Step::Noted(id) => self.outdate_note(&id),
+                Step::AccountNoted => self.note = Note::Outdated,
                 Step::Ack(tag) => self.ack_tag(tag),
                 Step::Answer(answer) => answer(),
                 Step::Release(release) => self.publish_released(*release),
@@ -183,9 +184,8 @@ impl Lane {
         }
         self.journal.change(Change::Pause(target, merged), None, now);
         self.attend_to(scope, id);
-        if scope == Scope::Campaign {
-            self.journal.follow(Step::Noted(id.clone()), now);
-        }
+        let noted = if scope == Scope::Campaign { Step::Noted(id.clone()) } else { Step::AccountNoted };
+        self.journal.follow(noted, now);
     }
 
     /// Writes what became of a job; the broker is told once that is durable.
@@ -194,17 +194,14 @@ impl Lane {
         let record = Record::new(key.1.clone(), active.entry.as_ref(), active.batch, state, attempts, active.release);
         active.attempts = attempts;
         active.entry = Some(record.now.clone());
-        if let Some(roll) = self.rolls.get_mut(&key.0) {
-            roll.campaign.apply(&record);
-        }
         let campaign = key.0.clone();
-        self.journal.record(&campaign, record, Some(Step::Settle(key, settle)), now);
+        self.enter(&campaign, record, Some(Step::Settle(key, settle)), now);
     }
 
     /// Ends the pauses whose time is over.
     pub(super) fn expire_pauses(&mut self, now: Instant) {
         if let Some(pause) = self.gate.expire(now) {
-            self.journal.change(Change::Resume(PauseTarget::Account(self.account.clone())), None, now);
+            self.journal.change(Change::Resume(PauseTarget::Account(self.account.clone())), Some(Step::AccountNoted), now);
             self.resolve(&pause, None);
             self.attention.extend(self.rolls.keys().cloned());
         }

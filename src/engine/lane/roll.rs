@@ -107,6 +107,13 @@ impl Roll {
         self.campaign.phase != Phase::Running || (account_open && self.gate.is_open())
     }
 
+    /// For how long its queue has been consumed and nothing has come.
+    pub(super) fn quiet(&self, now: Instant) -> Duration {
+        let idle = self.in_hand == 0 && self.ready.is_empty() && self.head.is_none();
+        let listening = idle && matches!(self.link, Link::Open(_));
+        if listening { now.saturating_duration_since(self.last_delivery) } else { Duration::ZERO }
+    }
+
     /// It is over, nothing of it is in hand, and its queue has been quiet for a while.
     pub(super) fn is_quiet(&self, now: Instant) -> bool {
         let over = self.campaign.phase != Phase::Running && !self.campaign.queue_gone;

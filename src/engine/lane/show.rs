@@ -40,6 +40,7 @@ impl Lane {
                 account_pause: account.clone().filter(|_| matches!(state, "paused")),
                 created: roll.campaign.created,
                 ended: roll.campaign.ended,
+                counts_since: roll.campaign.counts_since,
             }
         });
         views.collect()

@@ -26,9 +26,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn comes_back_as_it_was(id in "[a-z0-9][a-z0-9._-]{0,63}", seconds in 0_i64..4_000_000_000, jobs: u64, whole: bool, name in proptest::option::of("[ -~]{0,40}")) {
+        fn comes_back_as_it_was(id in "[a-z0-9][a-z0-9._-]{0,63}", seconds in 0_i64..4_000_000_000, jobs: u64, name in proptest::option::of("[ -~]{0,40}")) {
             let created = jiff::Timestamp::from_second(seconds).unwrap();
-            let mut campaign = Campaign::new(id.parse().unwrap(), "main".parse().unwrap(), Options::default(), created, whole);
+            let mut campaign = Campaign::new(id.parse().unwrap(), "main".parse().unwrap(), Options::default(), created);
             campaign.counts.announce(name.as_deref(), jobs);
             campaign.cancel(created);
             prop_assert_eq!(campaign.phase, Phase::Cancelled);
@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn a_record_of_the_first_version_is_still_read() {
-        let stored = br#"{"id":"spring","account":"main","phase":"running","created":"2026-11-22T15:00:00Z","whole":true}"#;
+        let stored = br#"{"id":"spring","account":"main","phase":"running","created":"2026-11-22T15:00:00Z"}"#;
         let campaign = decode(stored).unwrap();
         assert_eq!(key(&campaign.id), b"cspring");
         assert_eq!(campaign.options, Options::default());

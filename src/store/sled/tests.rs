@@ -11,7 +11,7 @@ fn open(dir: &Path) -> Opened {
 
 fn campaign(id: &str) -> Campaign {
     let created = jiff::Timestamp::from_second(1_800_000_000).unwrap();
-    Campaign::new(id.parse().unwrap(), "main".parse().unwrap(), Options::default(), created, true)
+    Campaign::new(id.parse().unwrap(), "main".parse().unwrap(), Options::default(), created)
 }
 
 fn job(n: u64) -> JobId {

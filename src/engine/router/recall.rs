@@ -1,0 +1,150 @@
+//! What the broker remembers against what the store knows: a ledger that was lost, or put back from an older copy, is found out here.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::{BROKER_RETRY, Router};
+use crate::alert::{Alert, Status};
+use crate::campaign::{Campaign, Pause, PauseTarget};
+use crate::engine::Note;
+use crate::job::{AccountName, CampaignId};
+use crate::policy::Severity;
+use crate::store::{Change, Mark};
+
+/// The broker's notes, sorted out.
+#[derive(Default)]
+struct Notes {
+    campaigns: Vec<(CampaignId, Note)>,
+    pauses: BTreeMap<AccountName, Pause>,
+    /// How far the ledger had come that was in use last.
+    mark: Option<Mark>,
+}
+
+impl Router {
+    /// Reads the notes. Of a ledger that is not what it was, every campaign is told so, and what only the broker knows is taken up.
+    pub(super) async fn recall(&mut self) {
+        let notes = self.read_notes().await;
+        let mark = self.parts.store.mark();
+        let lost = self.behind || notes.mark.is_some_and(|noted| !mark.covers(noted));
+        let wall = self.parts.clock.wall();
+        let unknown = notes.campaigns.into_iter().filter(|(id, _)| !self.accounts.contains_key(id));
+        let unknown: Vec<(Campaign, Option<Pause>)> = unknown.map(|(_, note)| note.without_ledger(wall)).collect();
+        let mut changes: Vec<Change> = Vec::new();
+        if lost {
+            for lane in &mut self.unstarted {
+                changes.extend(lane.lose_ledger());
+            }
+        }
+        if lost || !unknown.is_empty() {
+            self.tell_loss(unknown.len(), changes.len());
+        }
+        changes.extend(self.adopt(unknown));
+        if lost {
+            let pauses = notes.pauses.into_iter().filter(|(_, pause)| !pause.is_over(wall));
+            changes.extend(pauses.filter_map(|(account, pause)| self.restore_pause(account, pause)));
+        }
+        self.write_down(changes).await;
+        self.note_mark().await;
+    }
+
+    async fn read_notes(&mut self) -> Notes {
+        let mut told = false;
+        let notes = loop {
+            match self.parts.broker.recall().await {
+                Ok(notes) => break notes,
+                Err(error) => {
+                    // The broker's own part says when its link comes and goes; here once is enough.
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(%error, "waiting for the broker");
+                    }
+                    self.pulse.send_modify(|pulse| {
+                        pulse.status = format!("waiting for the broker: {error}");
+                        pulse.beat += 1;
+                    });
+                    tokio::time::sleep(BROKER_RETRY).await;
+                }
+            }
+        };
+        let mut sorted = Notes::default();
+        for (id, bytes) in notes {
+            if id == CampaignId::ledger_note() {
+                sorted.mark = serde_json::from_slice(&bytes).ok();
+            } else if let Some(account) = id.noted_account() {
+                sorted.pauses.extend(serde_json::from_slice(&bytes).ok().map(|pause| (account, pause)));
+            } else {
+                sorted.campaigns.extend(Note::parse(&bytes).map(|note| (id, note)));
+            }
+        }
+        sorted
+    }
+
+    /// Takes campaigns up that the store did not know; their records are written before any of their jobs is consumed.
+    fn adopt(&mut self, unknown: Vec<(Campaign, Option<Pause>)>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (campaign, pause) in unknown {
+            let (id, account) = (campaign.id.clone(), campaign.account.clone());
+            changes.push(Change::Campaign(campaign.clone()));
+            changes.extend(pause.clone().map(|pause| Change::Pause(PauseTarget::Campaign(id.clone()), pause)));
+            self.ensure_lane(&account);
+            if let Some(lane) = self.unstarted.iter_mut().find(|lane| lane.is(&account)) {
+                lane.adopt(campaign, pause);
+            }
+            self.accounts.insert(id, account);
+        }
+        changes
+    }
+
+    fn ensure_lane(&mut self, account: &AccountName) {
+        if !self.lanes.contains_key(account) {
+            self.add_lane(account, None, Vec::new(), HashSet::new());
+        }
+    }
+
+    fn restore_pause(&mut self, account: AccountName, pause: Pause) -> Option<Change> {
+        let lane = self.unstarted.iter_mut().find(|lane| lane.is(&account))?;
+        tracing::warn!(%account, cause = pause.cause, "paused, as it was before the ledger was lost");
+        let merged = lane.restore_pause(pause);
+        Some(Change::Pause(PauseTarget::Account(account), merged))
+    }
+
+    fn tell_loss(&self, unknown: usize, known: usize) {
+        let summary = format!(
+            "the ledger in the state directory is not what it was: it lacks {unknown} campaigns that the broker knows, and the end of {known}"
+        );
+        tracing::error!("{summary}; jobs delivered before are treated as unknown");
+        self.parts.alerts.raise(Alert {
+            status: Status::Firing,
+            severity: Severity::Critical,
+            rule: "ledger-lost".into(),
+            account: None,
+            campaign: None,
+            summary,
+            advice: "Jobs delivered before count as outcome unknown: look through the dead letters. Do not enqueue the same files again: the \
+                     ledger no longer knows everybody who got a message."
+                .into(),
+            at: self.parts.clock.wall(),
+        });
+    }
+
+    async fn write_down(&mut self, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
+        while let Err(error) = self.parts.store.commit(changes.clone()).await {
+            tracing::error!(%error, "the state directory does not take writes; nothing is sent until it does");
+            tokio::time::sleep(BROKER_RETRY).await;
+        }
+    }
+
+    /// Notes at the broker how far the ledger has come, before anything is sent that a ledger put back later would not know.
+    async fn note_mark(&mut self) {
+        while let Err(error) = self.parts.broker.remember(&CampaignId::ledger_note(), &mark_note(self.parts.store.mark())).await {
+            tracing::debug!(%error, "the ledger's mark is not noted yet");
+            tokio::time::sleep(BROKER_RETRY).await;
+        }
+    }
+}
+
+/// A mark as the broker keeps it.
+pub(super) fn mark_note(mark: Mark) -> Vec<u8> {
+    serde_json::to_vec(&mark).unwrap_or_default()
+}
