@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help demo test sim bench install-tools
+.PHONY: help demo test sim chaos bench install-tools
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ test: install-tools ## formatting, lints, every test
 
 sim: ## seeded disasters in simulated time: SEEDS worlds from seed FIRST on; make sim SEEDS=1 FIRST=4711 repeats one
 	SIM_SEEDS=$(or $(SEEDS),100000) SIM_FIRST=$(or $(FIRST),0) $(CARGO) test --locked --release --test sim -- --nocapture disasters
+
+chaos: install-tools ## real kills and cuts: ROUNDS rounds from seed FIRST on; make chaos CASE=daemon (or send, pause) ROUNDS=1 FIRST=7 repeats one
+	CHAOS_ROUNDS=$(or $(ROUNDS),200) CHAOS_FIRST=$(or $(FIRST),0) $(CARGO) test --locked --test chaos -- --nocapture --test-threads 1 $(CASE)
 
 bench: ## CPU per job, memory, pacing; see benches/
 	$(CARGO) bench --locked

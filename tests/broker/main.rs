@@ -4,6 +4,7 @@
 mod contract;
 mod embedded;
 mod faults;
+#[path = "../support/proxy.rs"]
 mod proxy;
 mod rabbitmq;
 #[path = "../support/rabbitmq.rs"]

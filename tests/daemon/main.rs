@@ -2,16 +2,19 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::indexing_slicing,
     reason = "a test may fail loudly, and what it indexes it has made itself"
 )]
 
 mod bad_input;
 mod campaigns;
+#[path = "../support/daemon.rs"]
+mod daemon;
 mod dead_letters;
 mod kills;
 mod policy_rows;
+#[path = "../support/process.rs"]
+mod process;
 mod restarts;
 mod stage;
 mod state;

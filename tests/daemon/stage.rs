@@ -3,37 +3,29 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::TcpListener;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
 
 use campaignd::broker::rabbitmq::{RabbitMq, Role, Settings};
 use campaignd::broker::{ANNOUNCEMENT, Broker, Headers, Message, Target};
 use campaignd::campaign::{Announcement, Options as CampaignOptions};
 use campaignd::clock::Clock;
-use campaignd::engine::{AccountView, CampaignView, DeadLetter};
 use campaignd::gateway::simulator::{Key, Options, Running, Simulator};
 use campaignd::job::{CampaignId, Recipient};
 use futures_util::stream::{self, StreamExt};
 use secrecy::SecretString;
-use serde::de::DeserializeOwned;
 use tempfile::TempDir;
-use tokio::time::Instant;
 
+use crate::daemon::Daemon;
+use crate::process::free_port;
 use crate::support::{RabbitNode, User};
-
-/// Longest wait for anything: generous, because many tests share few cores.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One test's world.
 pub(crate) struct Stage {
+    daemon: Daemon, // the first to go
     pub(crate) simulator: Running,
     pub(crate) dir: TempDir,
-    pub(crate) admin: String,
-    daemon: Option<Child>,
     producer: RabbitMq,
-    http: reqwest::Client,
 }
 
 /// What the configuration says besides the defaults.
@@ -86,61 +78,11 @@ impl Stage {
         write_configuration(&dir, &setup, &simulator, &node.uri_at(port, &vhost, User::Daemon), &admin);
         let settings = Settings { role: Role::Producer, ..Settings::new(SecretString::from(node.uri(&vhost, User::Producer))) };
         let producer = RabbitMq::connect(settings, Clock::system());
-        let mut stage = Self { simulator, dir, admin, daemon: None, producer, http: reqwest::Client::new() };
+        let daemon = Daemon::new(dir.path(), &admin);
+        let mut stage = Self { simulator, dir, daemon, producer };
         stage.start();
         stage.until_ready().await;
         stage
-    }
-
-    /// Starts the daemon; its log is appended to `log` in the stage's directory.
-    pub(crate) fn start(&mut self) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_campaignd"))
-            .args(["run", "--config"])
-            .arg(self.dir.path().join("campaignd.toml"))
-            .env_remove("JOURNAL_STREAM")
-            .env_remove("NOTIFY_SOCKET")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn();
-        self.daemon = Some(child.unwrap());
-    }
-
-    pub(crate) async fn until_ready(&self) {
-        self.until("the daemon to be ready", async || {
-            let answer = self.http.get(format!("http://{}/readyz", self.admin)).send().await;
-            answer.is_ok_and(|answer| answer.status().is_success()).then_some(())
-        })
-        .await;
-    }
-
-    /// kill -9.
-    pub(crate) fn kill9(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            daemon.kill().unwrap();
-            daemon.wait().unwrap();
-        }
-    }
-
-    /// Sends a signal to the daemon.
-    pub(crate) fn signal(&self, name: &str) {
-        let pid = self.daemon.as_ref().expect("the daemon runs").id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    /// Waits until the daemon is gone.
-    pub(crate) async fn until_gone(&mut self) -> ExitStatus {
-        let mut daemon = self.daemon.take().expect("the daemon runs");
-        let end = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = daemon.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < end, "the daemon does not stop; its log:\n{}", self.log());
-            pause_a_little().await;
-        }
     }
 
     /// Announces a campaign, sealed, and publishes one job for each recipient.
@@ -173,62 +115,6 @@ impl Stage {
         self.until("RabbitMQ to confirm", async || self.producer.publish(to, message).await.ok()).await;
     }
 
-    /// Asks the admin API.
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Option<T> {
-        let answer = self.http.get(format!("http://{}/v1/{path}", self.admin)).send().await.ok()?;
-        if !answer.status().is_success() {
-            return None;
-        }
-        answer.json().await.ok()
-    }
-
-    /// Commands by the admin API; the status and the answer.
-    pub(crate) async fn post(&self, path: &str, body: &str) -> (u16, serde_json::Value) {
-        let request = self.http.post(format!("http://{}/v1/{path}", self.admin));
-        let answer = request.header("content-type", "application/json").body(body.to_owned()).send().await.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap_or_default())
-    }
-
-    pub(crate) async fn campaign(&self, id: &str) -> Option<CampaignView> {
-        let view: CampaignView = self.get(&format!("campaigns/{id}")).await?;
-        let sum = view.waiting + view.in_flight + view.delayed + view.sent + view.dead + view.cancelled + view.expired;
-        assert_eq!(view.enqueued, sum, "counts add up at every moment: {view:?}");
-        Some(view)
-    }
-
-    pub(crate) async fn account(&self, name: &str) -> Option<AccountView> {
-        self.get(&format!("accounts/{name}")).await
-    }
-
-    /// A campaign's dead letters by recipient's job id order of arrival.
-    pub(crate) async fn dead(&self, id: &str) -> Vec<DeadLetter> {
-        self.get(&format!("campaigns/{id}/dead")).await.unwrap_or_default()
-    }
-
-    /// Waits until the campaign is in this state.
-    pub(crate) async fn until_state(&self, id: &str, state: &str) -> CampaignView {
-        self.until_campaign(id, &format!("be {state}"), |view| view.state == state).await
-    }
-
-    pub(crate) async fn until_campaign(&self, id: &str, what: &str, holds: impl Fn(&CampaignView) -> bool) -> CampaignView {
-        self.until(&format!("campaign {id} to {what}"), async || self.campaign(id).await.filter(|view| holds(view))).await
-    }
-
-    /// Waits for a condition.
-    pub(crate) async fn until<T>(&self, what: &str, mut holds: impl AsyncFnMut() -> Option<T>) -> T {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            if let Some(value) = holds().await {
-                return value;
-            }
-            if Instant::now() >= end {
-                let campaigns: Option<serde_json::Value> = self.get("campaigns").await;
-                panic!("waited in vain for {what}\ncampaigns: {campaigns:#?}\nlog:\n{}", self.log());
-            }
-            pause_a_little().await;
-        }
-    }
-
     /// How often each recipient got a message, by the gateway's own books.
     pub(crate) fn books(&self) -> BTreeMap<u64, u32> {
         self.simulator.books().recipients().collect()
@@ -250,27 +136,20 @@ impl Stage {
         let log = || fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
         self.until(&format!("{text:?} in the log"), async || log().contains(text).then_some(())).await;
     }
+}
 
-    pub(crate) fn log(&self) -> String {
-        let text = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(80)..].join("\n")
+impl Deref for Stage {
+    type Target = Daemon;
+
+    fn deref(&self) -> &Daemon {
+        &self.daemon
     }
 }
 
-impl Drop for Stage {
-    fn drop(&mut self) {
-        self.kill9();
+impl DerefMut for Stage {
+    fn deref_mut(&mut self) -> &mut Daemon {
+        &mut self.daemon
     }
-}
-
-/// Between two looks at a condition with a deadline.
-async fn pause_a_little() {
-    tokio::time::sleep(Duration::from_millis(50)).await;
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The simulator's key of an account.

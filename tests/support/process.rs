@@ -1,6 +1,12 @@
 //! The binary as a child process that is gone with its owner, and waiting with a deadline instead of sleeping.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+#![allow(
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    dead_code,
+    reason = "included by several test programs, each with its own part of it in use; a test fails by panicking"
+)]
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};

@@ -133,6 +133,11 @@ impl RabbitNode {
         vhost
     }
 
+    /// Deletes a virtual host and all that is in it.
+    pub fn drop_vhost(&self, vhost: &str) {
+        self.http("DELETE", &format!("/api/vhosts/{vhost}"), "");
+    }
+
     fn import(&self, vhost: &str, definitions: &str) {
         let mut all: serde_json::Value = serde_json::from_str(definitions).unwrap();
         for list in all.as_object_mut().unwrap().values_mut() {

@@ -1,0 +1,105 @@
+//! Recipient by recipient: the gateway's books, the dead letters, the campaign's counts.
+
+use std::collections::BTreeMap;
+
+use campaignd::engine::{CampaignView, DeadLetter};
+use campaignd::gateway::simulator::Books;
+use campaignd::outcome::{POISON, UNKNOWN_OUTCOME};
+use serde_json::Value;
+
+use crate::world::World;
+
+/// What a comparison came to.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Compared {
+    pub(crate) recipients: u64,
+    pub(crate) sent: u64,
+    pub(crate) dead: u64,
+    /// Messages beyond the first.
+    pub(crate) copies: u64,
+    /// Recipients with more than one message although their campaign parks.
+    pub(crate) twice: u64,
+    /// Recipients with neither a message nor a dead letter.
+    pub(crate) missing: u64,
+    /// What the campaign did not keep of its promise, in words.
+    pub(crate) wrong: Vec<String>,
+}
+
+impl Compared {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.recipients += other.recipients;
+        self.sent += other.sent;
+        self.dead += other.dead;
+        self.copies += other.copies;
+        self.twice += other.twice;
+        self.missing += other.missing;
+        self.wrong.extend_from_slice(&other.wrong);
+    }
+}
+
+/// What may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// One message or one dead letter; both only if the outcome is unknown.
+    Park,
+    /// One message at least or one dead letter, with at most this many copies in all.
+    Resend { copies: u64 },
+}
+
+/// Compares. What is wrong is told with full numbers: they are the test's own.
+pub(crate) async fn compare(world: &World, campaign: &str, people: &[u64], promise: Promise) -> Compared {
+    let view = world.daemon.campaign(campaign).await.expect("the daemon answers");
+    let letters = dead_letters(world, campaign).await;
+    let books = world.simulator.books();
+    let mut wrong: Vec<String> = people.iter().filter_map(|number| judge(*number, &books, &letters, promise)).collect();
+    let strangers = letters.keys().filter(|number| !people.contains(number));
+    wrong.extend(strangers.map(|number| format!("{number}: a dead letter for nobody")));
+    wrong.extend(count(&view, people, &letters));
+    let times = || people.iter().map(|number| books.times(*number));
+    let copies = times().map(|times| u64::from(times.saturating_sub(1))).sum();
+    if let Promise::Resend { copies: most } = promise
+        && copies > most
+    {
+        wrong.push(format!("{copies} copies; at most {most} can have been under way"));
+    }
+    let twice = if promise == Promise::Park { times().filter(|times| *times > 1).count() as u64 } else { 0 };
+    let missing = people.iter().filter(|number| books.times(**number) == 0 && !letters.contains_key(number)).count() as u64;
+    let wrong = wrong.iter().map(|what| format!("campaign {campaign}: {what}")).collect();
+    Compared { recipients: people.len() as u64, sent: view.sent, dead: view.dead, copies, twice, missing, wrong }
+}
+
+fn judge(number: u64, books: &Books, letters: &BTreeMap<u64, Vec<String>>, promise: Promise) -> Option<String> {
+    let (times, reasons) = (books.times(number), letters.get(&number).map_or(&[][..], Vec::as_slice));
+    let unknown = reasons.first().is_some_and(|reason| matches!(reason.as_str(), UNKNOWN_OUTCOME | POISON));
+    let wrong = match (times, reasons.len()) {
+        (0, 0) => "missing: neither a message nor a dead letter",
+        (_, 2..) => "more than one dead letter",
+        (1, 1) if !unknown => "got the message, and its dead letter says otherwise",
+        (2.., _) if promise == Promise::Park => "got it twice",
+        _ => return None,
+    };
+    Some(format!("{number}: {wrong} ({times} messages, {reasons:?})"))
+}
+
+fn count(view: &CampaignView, people: &[u64], letters: &BTreeMap<u64, Vec<String>>) -> Vec<String> {
+    let (all, dead) = (people.len() as u64, letters.values().map(|reasons| reasons.len() as u64).sum::<u64>());
+    let pairs = [("enqueued", view.enqueued, all), ("dead", view.dead, dead), ("sent", view.sent, all - dead.min(all))];
+    pairs
+        .iter()
+        .filter(|(_, is, should)| is != should)
+        .map(|(name, is, should)| format!("{name} is {is}, not {should}"))
+        .collect()
+}
+
+/// The reasons of every recipient's dead letters.
+async fn dead_letters(world: &World, campaign: &str) -> BTreeMap<u64, Vec<String>> {
+    let path = format!("campaigns/{campaign}/dead?bodies=true&limit=1000000");
+    let letters: Vec<DeadLetter> = world.daemon.until("the dead letters", async || world.daemon.get(&path).await).await;
+    let mut found: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+    for letter in letters {
+        let body: Value = serde_json::from_str(letter.body.as_deref().expect("a body")).expect("a job");
+        let number = body["to"].as_str().and_then(|to| to.parse().ok()).expect("a recipient");
+        found.entry(number).or_default().push(letter.death.reason);
+    }
+    found
+}
