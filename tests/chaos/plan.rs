@@ -127,12 +127,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// A round of the daemon. Five in a row have every fault; ninety-one have every fault at every moment.
+    /// A round of the daemon. Five in a row have every fault, thirty-one every fault at every moment.
     pub(crate) fn daemon(seed: u64) -> Self {
         Self::draw(seed, &FAULTS, &MOMENTS, (250, 100))
     }
 
-    /// A round of `campaignd send`, one campaign of either kind. Four in a row have every fault.
+    /// A round of `campaignd send`, by turns of either kind. Four in a row have every fault, fourteen every fault at every moment.
     pub(crate) fn send(seed: u64) -> Self {
         let people = if seed.is_multiple_of(2) { (300, 0) } else { (0, 300) };
         Self::draw(seed, &SEND_FAULTS, &SEND_MOMENTS, people)
@@ -153,7 +153,7 @@ impl Plan {
                 let fault = faults[(turn % faults.len() as u64) as usize];
                 // RabbitMQ takes its time to start: once a round will do.
                 let fault = if nth >= 3 && fault == Fault::BrokerKill { Fault::BrokerCut } else { fault };
-                let moment = moments[((turn + turn / faults.len() as u64) % moments.len() as u64) as usize];
+                let moment = moments[((turn + 3 * (turn / faults.len() as u64)) % moments.len() as u64) as usize];
                 Strike::draw(fault, moment, &mut dice)
             })
             .collect();
