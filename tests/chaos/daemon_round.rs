@@ -35,9 +35,9 @@ pub(crate) async fn run(plan: &Plan, node: &'static RabbitNode) -> Report {
     }
     world.finish().await;
     world.note("all is finished");
-    let copies = world.tally.unknowing * plan.in_flight;
-    let park = compare(&world, "park", &plan.park, Promise::Park).await;
-    let resend = compare(&world, "resend", &plan.resend, Promise::Resend { copies }).await;
+    let most = world.tally.unknowing * plan.in_flight;
+    let park = compare(&world, "park", &plan.park, Promise::Park { unknown: most }).await;
+    let resend = compare(&world, "resend", &plan.resend, Promise::Resend { copies: most }).await;
     Report::new(plan, &mut world, &[park, resend])
 }
 

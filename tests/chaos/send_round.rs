@@ -21,8 +21,8 @@ pub(crate) async fn run(plan: &Plan) -> Report {
     world.daemon = as_daemon;
     world.daemon.start();
     world.daemon.until_ready().await;
-    let copies = world.tally.unknowing * plan.in_flight;
-    let promise = if plan.resend.is_empty() { Promise::Park } else { Promise::Resend { copies } };
+    let most = world.tally.unknowing * plan.in_flight;
+    let promise = if plan.resend.is_empty() { Promise::Park { unknown: most } } else { Promise::Resend { copies: most } };
     let compared = compare(&world, name, people, promise).await;
     Report::new(plan, &mut world, &[compared])
 }

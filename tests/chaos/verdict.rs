@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use campaignd::engine::{CampaignView, DeadLetter};
-use campaignd::gateway::simulator::Books;
 use campaignd::outcome::{POISON, UNKNOWN_OUTCOME};
 use serde_json::Value;
 
@@ -40,8 +39,8 @@ impl Compared {
 /// What may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Promise {
-    /// One message or one dead letter; both only if the outcome is unknown.
-    Park,
+    /// One message or one dead letter; both only if the outcome is unknown, which it is for this many at most.
+    Park { unknown: u64 },
     /// One message at least or one dead letter, with at most this many copies in all.
     Resend { copies: u64 },
 }
@@ -51,34 +50,48 @@ pub(crate) async fn compare(world: &World, campaign: &str, people: &[u64], promi
     let view = world.daemon.campaign(campaign).await.expect("the daemon answers");
     let letters = dead_letters(world, campaign).await;
     let books = world.simulator.books();
-    let mut wrong: Vec<String> = people.iter().filter_map(|number| judge(*number, &books, &letters, promise)).collect();
+    let reasons = |number: &u64| letters.get(number).map_or(&[][..], Vec::as_slice);
+    let judged = people.iter().filter_map(|number| {
+        let (times, reasons) = (books.times(*number), reasons(number));
+        judge(times, reasons, promise).map(|what| format!("{number}: {what} ({times} messages, dead letters {reasons:?})"))
+    });
+    let mut wrong: Vec<String> = judged.collect();
     let strangers = letters.keys().filter(|number| !people.contains(number));
     wrong.extend(strangers.map(|number| format!("{number}: a dead letter for nobody")));
     wrong.extend(count(&view, people, &letters));
     let times = || people.iter().map(|number| books.times(*number));
     let copies = times().map(|times| u64::from(times.saturating_sub(1))).sum();
-    if let Promise::Resend { copies: most } = promise
-        && copies > most
-    {
-        wrong.push(format!("{copies} copies; at most {most} can have been under way"));
-    }
-    let twice = if promise == Promise::Park { times().filter(|times| *times > 1).count() as u64 } else { 0 };
+    let unknown = letters.values().flatten().filter(|reason| is_unknown(reason)).count() as u64;
+    wrong.extend(too_many(promise, copies, unknown));
+    let twice = if matches!(promise, Promise::Park { .. }) { times().filter(|times| *times > 1).count() as u64 } else { 0 };
     let missing = people.iter().filter(|number| books.times(**number) == 0 && !letters.contains_key(number)).count() as u64;
     let wrong = wrong.iter().map(|what| format!("campaign {campaign}: {what}")).collect();
     Compared { recipients: people.len() as u64, sent: view.sent, dead: view.dead, copies, twice, missing, wrong }
 }
 
-fn judge(number: u64, books: &Books, letters: &BTreeMap<u64, Vec<String>>, promise: Promise) -> Option<String> {
-    let (times, reasons) = (books.times(number), letters.get(&number).map_or(&[][..], Vec::as_slice));
-    let unknown = reasons.first().is_some_and(|reason| matches!(reason.as_str(), UNKNOWN_OUTCOME | POISON));
-    let wrong = match (times, reasons.len()) {
-        (0, 0) => "missing: neither a message nor a dead letter",
-        (_, 2..) => "more than one dead letter",
-        (1, 1) if !unknown => "got the message, and its dead letter says otherwise",
-        (2.., _) if promise == Promise::Park => "got it twice",
-        _ => return None,
+fn is_unknown(reason: &str) -> bool {
+    matches!(reason, UNKNOWN_OUTCOME | POISON)
+}
+
+/// What is wrong with one recipient who got so many messages and has dead letters for these reasons.
+fn judge(times: u32, reasons: &[String], promise: Promise) -> Option<&'static str> {
+    let (park, unknown) = (matches!(promise, Promise::Park { .. }), reasons.first().is_some_and(|reason| is_unknown(reason)));
+    match (times, reasons.len()) {
+        (0, 0) => Some("missing: neither a message nor a dead letter"),
+        (_, 2..) => Some("more than one dead letter"),
+        (1.., 1) if park && !unknown => Some("got the message, and the dead letter says otherwise"),
+        (2.., _) if park => Some("got it twice"),
+        _ => None,
+    }
+}
+
+/// Only what was under way when something happened can be unknown or be sent again.
+fn too_many(promise: Promise, copies: u64, unknown: u64) -> Option<String> {
+    let (what, number, most) = match promise {
+        Promise::Park { unknown: most } => ("unknown outcomes", unknown, most),
+        Promise::Resend { copies: most } => ("copies", copies, most),
     };
-    Some(format!("{number}: {wrong} ({times} messages, {reasons:?})"))
+    (number > most).then(|| format!("{number} {what}; at most {most} can have been under way"))
 }
 
 fn count(view: &CampaignView, people: &[u64], letters: &BTreeMap<u64, Vec<String>>) -> Vec<String> {
@@ -102,4 +115,20 @@ async fn dead_letters(world: &World, campaign: &str) -> BTreeMap<u64, Vec<String
         found.entry(number).or_default().push(letter.death.reason);
     }
     found
+}
+
+#[test]
+fn a_broken_promise_is_told() {
+    let (park, resend) = (Promise::Park { unknown: 1 }, Promise::Resend { copies: 1 });
+    let (unknown, refused) = ([UNKNOWN_OUTCOME.to_owned()], ["recipient-unreachable".to_owned()]);
+    for promise in [park, resend] {
+        assert!(judge(0, &[], promise).is_some_and(|what| what.contains("missing")));
+        assert!(judge(0, &refused, promise).is_none());
+        assert!(judge(0, &[unknown.clone(), unknown.clone()].concat(), promise).is_some());
+        assert!(judge(1, &[], promise).is_none() && judge(1, &unknown, promise).is_none());
+    }
+    assert!(judge(1, &refused, park).is_some() && judge(1, &refused, resend).is_none());
+    assert!(judge(2, &[], park).is_some() && judge(2, &unknown, park).is_some() && judge(2, &[], resend).is_none());
+    assert!(too_many(park, 9, 1).is_none() && too_many(park, 0, 2).is_some());
+    assert!(too_many(resend, 1, 9).is_none() && too_many(resend, 2, 0).is_some());
 }
