@@ -109,6 +109,9 @@ pub struct Headers {
     pub attempts: u32,
     /// How often a person has released this job from the dead letters.
     pub release: u32,
+    /// It is a copy of a delivery that may have been delivered before: an earlier copy may have been sent.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub redelivered: bool,
     /// When we first saw it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_seen: Option<Timestamp>,

@@ -103,7 +103,7 @@ impl Embedded {
 
     async fn ask(&self, op: impl FnOnce(oneshot::Sender<bool>) -> Op) -> Result<bool, BrokerError> {
         let (answer, answered) = oneshot::channel();
-        self.writer.write(op(answer)).await?;
+        self.writer.write_in_time(op(answer)).await?;
         answered.await.map_err(|_| BrokerError::Storage("no answer from the writing thread".into()))
     }
 }
@@ -167,7 +167,7 @@ impl Broker for Embedded {
         if stored.len() + 128 > message::MAX_BYTES {
             return Err(BrokerError::Refused(format!("{} bytes are more than the embedded broker takes", message.body.len())));
         }
-        Ok(self.writer.write(place(to, stored)).await?)
+        Ok(self.writer.write_in_time(place(to, stored)).await?)
     }
 
     async fn depth(&self, source: &Source) -> Result<u64, BrokerError> {
@@ -179,7 +179,7 @@ impl Broker for Embedded {
     }
 
     async fn remember(&self, campaign: &CampaignId, note: &[u8]) -> Result<(), BrokerError> {
-        Ok(self.writer.write(Op::Note(campaign.clone(), note.to_vec())).await?)
+        Ok(self.writer.write_in_time(Op::Note(campaign.clone(), note.to_vec())).await?)
     }
 
     async fn recall(&self) -> Result<Vec<(CampaignId, Bytes)>, BrokerError> {

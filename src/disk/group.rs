@@ -60,15 +60,18 @@ impl<T: Send + 'static> Group<T> {
         Ok(Self { queue: Some(queue), places: Arc::new(Semaphore::new(QUEUE_ITEMS)), thread: Some(thread) })
     }
 
-    /// Hands `item` over and waits until it is on disk. Once handed over it is written even if the caller stops waiting.
+    /// Hands `item` over and waits until it is on disk, however long that takes: once handed over it is written, and whoever gave up
+    /// and repeated it would have it written twice.
     pub(crate) async fn write(&self, item: T) -> Result<(), Fault> {
         let (answer, answered) = oneshot::channel();
         self.send(item, Some(answer)).await?;
-        match tokio::time::timeout(ANSWER_LIMIT, answered).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(closed()),
-            Err(_) => Err(Fault::Io(format!("the disk did not answer within {} s", ANSWER_LIMIT.as_secs()))),
-        }
+        answered.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// The same with a limit, for what may be written twice.
+    pub(crate) async fn write_in_time(&self, item: T) -> Result<(), Fault> {
+        let late = |_| Err(Fault::Io(format!("the disk did not answer within {} s", ANSWER_LIMIT.as_secs())));
+        tokio::time::timeout(ANSWER_LIMIT, self.write(item)).await.unwrap_or_else(late)
     }
 
     /// Hands `item` over without waiting for the disk.

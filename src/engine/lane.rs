@@ -12,6 +12,7 @@ mod reply;
 mod roll;
 mod settle;
 mod show;
+mod unlink;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -276,6 +277,9 @@ impl Lane {
             self.next_look = now + TICK;
             self.attention.extend(self.rolls.keys().cloned());
             self.gauge();
+            if self.journal.is_slow(now) {
+                self.store_failed("the state directory does not answer");
+            }
         }
         self.expire_pauses(now);
         let turn_at = self.begin_jobs(now);
@@ -331,6 +335,7 @@ impl Lane {
         self.gauge.running.store(counts.0, Ordering::Relaxed);
         self.gauge.paused.store(counts.1, Ordering::Relaxed);
         self.gauge.unlinked.store(counts.2, Ordering::Relaxed);
-        self.gauge.stuck.store(self.journal.is_stuck(), Ordering::Relaxed);
+        let stuck = self.journal.is_stuck() || self.journal.is_slow(self.clock.now());
+        self.gauge.stuck.store(stuck, Ordering::Relaxed);
     }
 }

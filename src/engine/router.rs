@@ -179,8 +179,11 @@ impl Router {
                 Some(command) = self.commands.recv() => self.command(command).await,
                 Some(event) = events.recv() => match event {
                     Event::Delivery(delivery) => self.arrival(delivery).await,
-                    Event::Ended { reason, .. } => {
+                    Event::Ended { reason, subscription } => {
                         tracing::warn!(reason, "the intake is no longer consumed; trying again");
+                        for lane in self.lanes.values() {
+                            pass(lane, LaneCommand::IntakeEnded(subscription)).await;
+                        }
                         intake = Intake::Closed { retry_at: now + BROKER_RETRY };
                     }
                 },

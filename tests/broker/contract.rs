@@ -438,6 +438,7 @@ pub(crate) async fn headers_travel_unchanged(home: Home) {
             routed_to: Some("spring".into()),
             attempts: 4,
             release: 2,
+            redelivered: true,
             first_seen: Some("2026-11-22T10:00:00.000000001Z".parse().unwrap()),
             batch: Some("recipients.csv#1".into()),
             death: Some(Box::new(Death {

@@ -131,6 +131,12 @@ impl Stage {
         self.dir.path().join("state")
     }
 
+    /// How many lines of the log hold `text`.
+    pub(crate) fn log_count(&self, text: &str) -> usize {
+        let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        log.lines().filter(|line| line.contains(text)).count()
+    }
+
     /// Waits until the daemon has logged `text`, in this life or an earlier one.
     pub(crate) async fn logged(&self, text: &str) {
         let log = || fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();

@@ -32,6 +32,23 @@ async fn everybody_is_accounted_for(stage: &Stage, id: &str) -> CampaignView {
     view
 }
 
+/// A file system of its own; gone when dropped.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    /// None where mounting is not allowed.
+    fn mount(at: &'a Path) -> Option<Self> {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=48m", "campaignd-test"]).arg(at).status();
+        mounted.is_ok_and(|status| status.success()).then_some(Self(at))
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
 fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
 }
@@ -94,4 +111,34 @@ async fn a_ledger_put_back_from_a_backup_is_noticed() {
     stage.start();
     stage.logged("the end of 1;").await;
     everybody_is_accounted_for(&stage, "older").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_nothing_is_sent_and_it_goes_on_by_itself_when_there_is_room() {
+    let mut stage = Stage::open(steady()).await;
+    stage.stop().await;
+    let state = stage.state();
+    fs::remove_dir_all(&state).unwrap();
+    fs::create_dir(&state).unwrap();
+    let Some(disk) = SmallDisk::mount(&state) else {
+        return println!("mounting a small disk is not allowed here; not tried");
+    };
+    stage.start();
+    stage.enqueue("full", "main", Options::default(), &people(JOBS)).await;
+    stage.until_campaign("full", "begin", |v| v.sent > 30).await;
+    let filler = state.join("filler");
+    let filled = Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", filler.display())).status().unwrap();
+    assert!(!filled.success(), "the disk is full now");
+    let failures = |stage: &Stage| stage.log_count("nothing is sent until the state directory takes writes");
+    stage.until("writes to fail", async || (failures(&stage) >= 2).then_some(())).await;
+    let requests = stage.simulator.books().requests;
+    stage.until("writes to fail again", async || (failures(&stage) >= 5).then_some(())).await;
+    assert_eq!(stage.simulator.books().requests, requests, "a request left whose attempt was not durable");
+    assert_eq!(stage.log_count("nothing is sent: no space left"), 1, "one alert: {}", stage.log());
+    fs::remove_file(&filler).unwrap();
+    let view = stage.until_state("full", "finished").await;
+    assert_eq!((view.sent, view.dead), (JOBS, 0));
+    assert!(stage.books().values().all(|times| *times == 1));
+    stage.kill9();
+    drop(disk);
 }

@@ -139,7 +139,7 @@ impl Pump {
             return Ok(());
         }
         let writer = self.writer.upgrade().ok_or_else(closed)?;
-        writer.write(Op::Mark(self.queue.name.clone(), last.at.number + MARK_AHEAD)).await
+        writer.write_in_time(Op::Mark(self.queue.name.clone(), last.at.number + MARK_AHEAD)).await
     }
 }
 

@@ -9,6 +9,7 @@ use crate::broker::{Death, Headers};
 
 const ATTEMPTS: &str = "x-campaignd-attempts";
 const RELEASE: &str = "x-campaignd-release";
+const REDELIVERED: &str = "x-campaignd-redelivered";
 const FIRST_SEEN: &str = "x-campaignd-first-seen";
 const BATCH: &str = "x-campaignd-batch";
 /// Only where it differs from the routing key the message travels under.
@@ -42,6 +43,7 @@ fn table(headers: &Headers, key: &str) -> FieldTable {
     let mut table = FieldTable::default();
     number(&mut table, ATTEMPTS, headers.attempts);
     number(&mut table, RELEASE, headers.release);
+    number(&mut table, REDELIVERED, headers.redelivered.into());
     if let Some(at) = headers.first_seen {
         text(&mut table, FIRST_SEEN, &at.to_string());
     }
@@ -94,6 +96,7 @@ pub(super) fn from_amqp(properties: &BasicProperties, key: &str) -> Headers {
     let Some(table) = properties.headers() else { return headers };
     headers.attempts = read_number(table, ATTEMPTS).unwrap_or(0);
     headers.release = read_number(table, RELEASE).unwrap_or(0);
+    headers.redelivered = read_number(table, REDELIVERED).unwrap_or(0_u32) > 0;
     headers.first_seen = read_text(table, FIRST_SEEN).and_then(|t| t.parse().ok());
     headers.batch = read_text(table, BATCH).map(str::to_owned);
     if let Some(routed_to) = read_text(table, ROUTED_TO) {
@@ -210,12 +213,13 @@ mod tests {
             routed_to in proptest::option::of("[a-z0-9/]{1,64}"),
             attempts in any::<u32>(),
             release in any::<u32>(),
+            redelivered in any::<bool>(),
             first_seen in proptest::option::of(0i64..4_000_000_000_000),
             batch in proptest::option::of("\\PC{1,80}"),
             death in proptest::option::of(a_death()),
         ) -> Headers {
             Headers {
-                message_id, kind, routed_to, attempts, release, batch,
+                message_id, kind, routed_to, attempts, release, redelivered, batch,
                 first_seen: first_seen.map(|ms| Timestamp::from_millisecond(ms).unwrap()),
                 death: death.map(Box::new),
             }

@@ -8,7 +8,7 @@ use super::roll::Roll;
 use super::settle::reply;
 use super::{Lane, Step};
 use crate::alert::{Alert, Status};
-use crate::broker::Delivery;
+use crate::broker::{Delivery, SubscriptionId};
 use crate::campaign::{Announcement, Campaign, Options, Pause, PauseTarget, Phase};
 use crate::engine::handle::Answer;
 use crate::engine::view::{AccountView, CampaignView, DeadLetter, DeadSelection, Resumed};
@@ -47,6 +47,8 @@ pub(in crate::engine) enum LaneCommand {
         selection: DeadSelection,
         answer: Answer<u64>,
     },
+    /// The intake's link has ended.
+    IntakeEnded(SubscriptionId),
     /// Something came by the intake for a campaign of this account, known or new.
     Arrived {
         campaign: CampaignId,
@@ -86,6 +88,7 @@ impl Lane {
             LaneCommand::Cancel { campaign, answer } => self.cancel(&campaign, answer),
             LaneCommand::Dead { campaign, selection, bodies, answer } => self.list(campaign, selection, bodies, answer),
             LaneCommand::Requeue { campaign, selection, answer } => self.requeue(campaign, selection, answer),
+            LaneCommand::IntakeEnded(intake) => self.forget_arrivals(intake),
             LaneCommand::Arrived { campaign, announcement, delivery } => self.arrived(&campaign, announcement, delivery),
         }
     }
@@ -182,7 +185,8 @@ impl Lane {
         self.journal.follow(step, self.clock.now());
     }
 
-    fn arrived(&mut self, id: &CampaignId, announcement: Option<Announcement>, delivery: Delivery) {
+    fn arrived(&mut self, id: &CampaignId, announcement: Option<Announcement>, mut delivery: Delivery) {
+        delivery.redelivered |= delivery.message.headers.redelivered;
         let now = self.clock.now();
         if !self.rolls.contains_key(id) {
             self.register(id, announcement.as_ref().map(|a| a.options).unwrap_or_default());
@@ -193,9 +197,7 @@ impl Lane {
         }
         let Some(roll) = self.rolls.get_mut(id) else { return };
         if roll.campaign.phase == Phase::Running {
-            roll.arrivals.push(delivery);
-            self.attention.insert(id.clone());
-            self.move_arrivals(id);
+            self.take_arrival(id, delivery);
         } else {
             roll.ready.push_back(delivery);
             self.queue_turn(id);

@@ -18,6 +18,9 @@ const WORTH_WAITING: usize = 8;
 /// Wait before a failed commit is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// A commit that takes longer than this is worth telling a person.
+const SLOW: Duration = Duration::from_secs(30);
+
 /// Collects changes, commits them one group at a time, and gives back the steps that waited for them.
 pub(super) struct Journal<Step> {
     store: Arc<dyn Store>,
@@ -45,6 +48,7 @@ struct Running<Step> {
     commit: BoxFuture<'static, Result<(), StoreError>>,
     changes: Vec<Change>,
     steps: Vec<Step>,
+    since: Instant,
 }
 
 /// A commit that failed, kept whole: it is tried again until the disk takes it.
@@ -92,6 +96,11 @@ impl<Step> Journal<Step> {
         self.failed.is_some()
     }
 
+    /// The disk has not answered for long.
+    pub(super) fn is_slow(&self, now: Instant) -> bool {
+        self.running.as_ref().is_some_and(|running| now.saturating_duration_since(running.since) > SLOW)
+    }
+
     /// Starts a commit if one is due. A small group goes at once; where many come, a short wait makes them share one flush.
     pub(super) fn start(&mut self, now: Instant) {
         if self.running.is_some() || self.due_at().is_none_or(|due| due > now) {
@@ -109,7 +118,7 @@ impl<Step> Journal<Step> {
         };
         let (store, copy) = (Arc::clone(&self.store), changes.clone());
         let commit = async move { if copy.is_empty() { Ok(()) } else { store.commit(copy).await } }.boxed();
-        self.running = Some(Running { commit, changes, steps });
+        self.running = Some(Running { commit, changes, steps, since: now });
     }
 
     /// When the next commit is due; none while one is running or nothing is pending.
@@ -139,6 +148,7 @@ impl<Step> Journal<Step> {
         }
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

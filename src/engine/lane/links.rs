@@ -1,6 +1,7 @@
 //! Each campaign's queue: made, consumed while the campaign may send, let go when it may not, deleted when it is over.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 use super::Lane;
 use super::roll::{BROKER_RETRY, Link, Note, Roll};
 use super::settle::{Chore, Place, ack_patiently, publish_until_confirmed};
-use crate::broker::{BrokerError, Delivery, Event, Headers, Message, Source, Subscription};
+use crate::broker::{BrokerError, Delivery, Event, Headers, Message, Source, Subscription, SubscriptionId};
 use crate::campaign::Phase;
 use crate::engine::Note as BrokerNote;
 use crate::job::CampaignId;
@@ -27,6 +28,12 @@ const LEAST_PREFETCH: usize = 2;
 /// Arrivals moved into their campaign's queue at the same time.
 const MOVES_AT_ONCE: usize = 256;
 
+/// Arrivals that wait for a queue that could not be made; further ones come again later.
+const MOST_ARRIVALS: usize = 64;
+
+/// How much later.
+const PUT_OFF: Duration = Duration::from_secs(15);
+
 impl Lane {
     /// Looks after the campaigns that need it.
     pub(super) fn tend_rolls(&mut self, now: Instant) {
@@ -42,21 +49,18 @@ impl Lane {
         let Some(roll) = self.rolls.get_mut(id) else { return };
         let wanted = roll.registered && !self.stopping && roll.wants_link(account_open);
         if matches!(roll.link, Link::Open(_)) && !wanted {
-            roll.unlink();
+            self.unlink(id, now);
         }
-        if matches!(roll.link, Link::Closing(_)) && roll.in_hand == 0 {
-            if let Some(subscription) = roll.subscription() {
-                self.links.remove(&subscription);
-            }
-            roll.link = Link::Closed;
-        }
+        self.close(id, now);
+        let Some(roll) = self.rolls.get_mut(id) else { return };
         if self.stopping || now < roll.retry_at || !roll.registered || roll.removing {
             return;
         }
         if roll.is_quiet(now) {
             roll.leftovers = false; // let go of the queue, so that it can be deleted
-            roll.unlink();
+            self.unlink(id, now);
         }
+        let Some(roll) = self.rolls.get_mut(id) else { return };
         let needs_queue = wanted || !roll.arrivals.is_empty();
         if needs_queue && !roll.prepared && !roll.preparing {
             return self.prepare(id);
@@ -124,20 +128,59 @@ impl Lane {
             tracing::warn!(campaign = %id, %error, "its queue cannot be made yet");
             roll.note = Note::Outdated;
             roll.retry_at = retry_at;
-            return;
+            roll.unpreparable = true;
+            let excess = roll.arrivals.split_off(roll.arrivals.len().min(MOST_ARRIVALS));
+            return excess.into_iter().for_each(|delivery| self.put_off(id, delivery));
         }
         if roll.note == Note::Writing {
             roll.note = Note::Current;
         }
         roll.prepared = true;
+        roll.unpreparable = false;
         self.attention.insert(id.clone());
         self.move_arrivals(id);
+    }
+
+    /// Lets a job come again later: a campaign whose queue cannot be made must not take the intake's room from all others.
+    fn put_off(&self, id: &CampaignId, delivery: Delivery) {
+        let (broker, id) = (Arc::clone(&self.broker), id.clone());
+        let work = async move {
+            publish_until_confirmed(broker.as_ref(), &id, Place::Wait(PUT_OFF), &moved(&delivery)).await;
+            drop(ack_patiently(broker.as_ref(), &[delivery.tag]).await);
+            Chore::Done
+        };
+        self.chores.push(work.boxed());
+    }
+
+    /// A job that came by the intake and waits for its campaign's queue.
+    pub(super) fn take_arrival(&mut self, id: &CampaignId, delivery: Delivery) {
+        let Some(roll) = self.rolls.get_mut(id) else { return };
+        if roll.unpreparable && roll.arrivals.len() >= MOST_ARRIVALS {
+            return self.put_off(id, delivery);
+        }
+        roll.arrivals.push(delivery);
+        self.attention.insert(id.clone());
+        self.move_arrivals(id);
+    }
+
+    /// The intake's link has ended: what came by it is void and comes again.
+    pub(super) fn forget_arrivals(&mut self, intake: SubscriptionId) {
+        for roll in self.rolls.values_mut() {
+            roll.arrivals.retain(|delivery| delivery.tag.subscription != intake);
+            roll.ready.retain(|delivery| delivery.tag.subscription != intake);
+        }
     }
 
     /// Moves what came by the intake into the campaign's own queue.
     pub(super) fn move_arrivals(&mut self, id: &CampaignId) {
         let Some(roll) = self.rolls.get_mut(id).filter(|roll| roll.prepared && !roll.arrivals.is_empty()) else { return };
         let arrivals = std::mem::take(&mut roll.arrivals);
+        if roll.campaign.phase != Phase::Running {
+            // it ended while they waited: what is put into its queue is taken off again
+            roll.leftovers = true;
+            roll.campaign.queue_gone = false;
+            roll.last_delivery = self.clock.now();
+        }
         let (broker, id) = (Arc::clone(&self.broker), id.clone());
         let work = async move {
             let moves = arrivals.into_iter().map(|delivery| {
@@ -148,8 +191,12 @@ impl Lane {
                     delivery.tag
                 }
             });
-            let tags: Vec<_> = stream::iter(moves).buffer_unordered(MOVES_AT_ONCE).collect().await;
-            drop(ack_patiently(broker.as_ref(), &tags).await);
+            // acknowledged as they are confirmed: one that hangs keeps no other from being settled
+            let mut moved = stream::iter(moves).buffer_unordered(MOVES_AT_ONCE).ready_chunks(MOVES_AT_ONCE);
+            while let Some(tags) = moved.next().await {
+                drop(ack_patiently(broker.as_ref(), &tags).await);
+            }
+            drop(moved);
             Chore::Done
         };
         self.chores.push(work.boxed());
@@ -203,16 +250,19 @@ impl Lane {
                 let retry_at = self.clock.now() + BROKER_RETRY / 4;
                 let Some(roll) = self.rolls.get_mut(&id).filter(|roll| roll.subscription() == Some(subscription)) else { return };
                 tracing::warn!(campaign = %id, reason, "its queue is no longer consumed; unsettled jobs come again");
-                roll.forget_deliveries();
+                let returned = roll.forget_deliveries();
                 roll.link = Link::Closed;
                 roll.prepared = false;
                 roll.retry_at = retry_at;
+                let now = self.clock.now();
+                returned.iter().for_each(|delivery| self.leave_untouched(&id, delivery, now));
                 self.attention.insert(id);
             }
         }
     }
 
-    fn on_delivery(&mut self, delivery: Delivery) {
+    fn on_delivery(&mut self, mut delivery: Delivery) {
+        delivery.redelivered |= delivery.message.headers.redelivered;
         let Some(id) = self.links.get(&delivery.tag.subscription).cloned() else { return };
         let now = self.clock.now();
         let Some(roll) = self.rolls.get_mut(&id) else { return };
@@ -221,6 +271,8 @@ impl Lane {
         if matches!(roll.link, Link::Open(_)) {
             roll.ready.push_back(delivery);
             self.queue_turn(&id);
+        } else {
+            self.leave_untouched(&id, &delivery, now);
         }
     }
 
@@ -305,32 +357,13 @@ impl Lane {
     }
 }
 
-impl Roll {
-    /// No longer consumed; the deliveries not begun go back when the link closes.
-    pub(super) fn unlink(&mut self) {
-        self.forget_deliveries();
-        self.link = match std::mem::replace(&mut self.link, Link::Closed) {
-            Link::Open(subscription) | Link::Closing(subscription) => Link::Closing(subscription),
-            other => other,
-        };
-    }
-
-    /// Drops the deliveries that came by its own subscription and were not begun. Those of the intake stay.
-    pub(super) fn forget_deliveries(&mut self) {
-        let own = self.subscription();
-        self.ready.retain(|delivery| Some(delivery.tag.subscription) != own);
-        if self.head.as_ref().is_some_and(|begun| Some(begun.delivery.tag.subscription) == own) {
-            self.head = None;
-        }
-    }
-}
-
 fn note_of(roll: &Roll) -> Vec<u8> {
     BrokerNote { campaign: roll.campaign.clone(), pause: roll.gate.pause().cloned() }.to_bytes()
 }
 
-/// A message of the intake as it goes into its campaign's queue.
+/// A message of the intake as it goes into its campaign's queue. Delivered before, it may have been moved and sent before.
 fn moved(delivery: &Delivery) -> Message {
-    let headers = Headers { routed_to: None, kind: None, ..delivery.message.headers.clone() };
+    let redelivered = delivery.redelivered || delivery.message.headers.redelivered;
+    let headers = Headers { routed_to: None, kind: None, redelivered, ..delivery.message.headers.clone() };
     Message { body: delivery.message.body.clone(), headers }
 }

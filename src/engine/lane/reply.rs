@@ -19,7 +19,7 @@ impl Lane {
     pub(super) fn on_commit(&mut self, result: Result<Vec<Step>, StoreError>) {
         let steps = match result {
             Ok(steps) => steps,
-            Err(error) => return self.store_failed(&error),
+            Err(error) => return self.store_failed(&error.to_string()),
         };
         if std::mem::take(&mut self.store_alerted) {
             self.raise_store_alert(Status::Resolved, "the state directory takes writes again".into());
@@ -46,8 +46,9 @@ impl Lane {
         self.ack(acks);
     }
 
-    fn store_failed(&mut self, error: &StoreError) {
-        tracing::error!(account = %self.account, %error, "nothing is sent until the state directory takes writes");
+    /// Nothing is sent for now, and a person is told once.
+    pub(super) fn store_failed(&mut self, error: &str) {
+        tracing::error!(account = %self.account, error, "nothing is sent until the state directory takes writes");
         if !std::mem::replace(&mut self.store_alerted, true) {
             self.raise_store_alert(Status::Firing, format!("nothing is sent: {error}"));
         }

@@ -20,6 +20,8 @@ pub(super) struct Roll {
     /// The campaign's queue is there and bound.
     pub(super) prepared: bool,
     pub(super) preparing: bool,
+    /// The last try to make its queue failed.
+    pub(super) unpreparable: bool,
     /// Its record is durable.
     pub(super) registered: bool,
     /// The note about it at the broker is out of date.
@@ -52,8 +54,8 @@ pub(super) enum Link {
     Closed,
     Opening,
     Open(Subscription),
-    /// No longer wanted: closed once nothing of it is in hand, so that what was begun can still be settled by it.
-    Closing(Subscription),
+    /// No longer wanted since then: closed once nothing of it is in hand, so that what was begun can still be settled by it.
+    Closing(Subscription, Instant),
 }
 
 /// The note about the campaign at the broker.
@@ -77,6 +79,7 @@ impl Roll {
             link: Link::Closed,
             prepared: false,
             preparing: false,
+            unpreparable: false,
             registered,
             note: Note::Outdated,
             ready: VecDeque::new(),
@@ -118,6 +121,8 @@ impl Roll {
     pub(super) fn is_quiet(&self, now: Instant) -> bool {
         let over = self.campaign.phase != Phase::Running && !self.campaign.queue_gone;
         let idle = self.in_hand == 0 && self.ready.is_empty() && self.head.is_none();
+        // what came by the intake is on its way into the queue
+        let idle = idle && self.arrivals.is_empty() && !self.preparing;
         over && idle && now.saturating_duration_since(self.last_delivery) >= QUIET
     }
 
@@ -134,7 +139,7 @@ impl Roll {
 
     pub(super) fn subscription(&self) -> Option<SubscriptionId> {
         match &self.link {
-            Link::Open(subscription) | Link::Closing(subscription) => Some(subscription.id()),
+            Link::Open(subscription) | Link::Closing(subscription, _) => Some(subscription.id()),
             Link::Closed | Link::Opening => None,
         }
     }

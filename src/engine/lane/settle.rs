@@ -133,10 +133,11 @@ impl Lane {
         if let Err(error) = result {
             tracing::warn!(account = %self.account, %error, "acknowledgements failed; those jobs come again and are recognised");
         }
+        let now = self.clock.now();
         for key in keys {
-            if let Some(roll) = self.rolls.get_mut(&key.0).filter(|_| result.is_err()) {
+            if result.is_err() {
                 // What is not acknowledged comes again once the link is closed; the ledger knows it then.
-                roll.unlink();
+                self.unlink(&key.0, now);
                 self.attention.insert(key.0.clone());
             }
             self.let_go(&key, None);
@@ -175,6 +176,7 @@ fn wait_message(active: &Active) -> Message {
         routed_to: None,
         attempts: active.attempts,
         release: active.release,
+        redelivered: false, // what the ledger says of it is durable: it was not sent, or will be settled by that
         first_seen: Some(active.first_seen),
         batch: active.message.headers.batch.clone(),
         death: None,
