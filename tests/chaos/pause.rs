@@ -37,7 +37,8 @@ pub(crate) async fn run(jobs: u64, pauses: u64, node: &'static RabbitNode) -> St
     world.daemon.until_ready().await;
     world.daemon.post("accounts/main/pause", "{}").await;
     enqueue(&mut world, &[]).await;
-    world.wait_for(COUNTED, async |world| queue(world)["messages_ready"] == jobs).await;
+    let there = world.wait_for(COUNTED, async |world| queue(world)["messages_ready"] == jobs).await;
+    assert!(there, "{jobs} were published; the queue says {:#}", queue(&world));
     world.daemon.post("accounts/main/resume", "{}").await;
     let mut rest = jobs;
     let mut returns = 0;

@@ -93,6 +93,11 @@ const SEND_FAULTS: [Fault; 10] = [
 
 const SEND_MOMENTS: [Moment; 4] = [Moment::Start, Moment::Sending, Moment::Drain, Moment::Finish];
 
+/// Refused for good.
+const REFUSED: [(&str, u32); 1] = [("meta:131026", 0)];
+/// And those who are put off once.
+const TROUBLED: [(&str, u32); 4] = [("meta:131026", 0), ("unavailable", 1), ("RATE_001", 1), ("AUTH_004", 1)];
+
 /// One fault at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Strike {
@@ -140,7 +145,7 @@ impl Plan {
 
     /// A campaign of this size to which nothing happens by itself.
     pub(crate) fn calm(jobs: u64) -> Self {
-        let (park, resend, latency) = (recipients(0, jobs), Vec::new(), Duration::from_millis(5));
+        let (park, resend, latency) = (recipients(0, jobs, &REFUSED), Vec::new(), Duration::from_millis(5));
         Self { seed: 0, park, resend, rate: 5_000, in_flight: 64, latency, early: false, strikes: Vec::new() }
     }
 
@@ -160,7 +165,7 @@ impl Plan {
         strikes.sort_by_key(|strike| strike.share);
         let mut people = |kind: u64, count: u64| {
             let count = if count == 0 { 0 } else { dice.random_range(count * 4 / 5..count * 8 / 5) };
-            recipients(kind, count)
+            recipients(kind, count, &TROUBLED)
         };
         let (park, resend) = (people(0, park), people(1, resend));
         Self {
@@ -214,20 +219,16 @@ impl Fault {
     }
 }
 
-/// Ordinary ones, and a few whom the gateway refuses or puts off: dead letters and delays are to meet the faults too.
-fn recipients(kind: u64, count: u64) -> Vec<u64> {
-    let reply = |name: &str| -> Reply { name.parse().unwrap() };
-    let mut all: Vec<u64> = (0..count).map(|n| 905_320_000_000 + kind * 1_000_000 + n).collect();
-    for n in (0..count).filter(|n| n % 25 == 12) {
-        let serial = (kind * 500 + n) as u32;
-        all[n as usize] = match n / 25 % 4 {
-            0 => reply("meta:131026").recipient(serial),
-            1 => reply("unavailable").recipient_times(1, serial),
-            2 => reply("RATE_001").recipient_times(1, serial),
-            _ => reply("AUTH_004").recipient_times(1, serial),
-        };
-    }
-    all
+/// Ordinary ones, and now and then one who meets one of these replies: dead letters and delays are to meet the faults too.
+fn recipients(kind: u64, count: u64, replies: &[(&str, u32)]) -> Vec<u64> {
+    let magic = |n: u64| {
+        let serial = (kind * 5_000 + n) as u32; // four digits tell them apart
+        let (name, times) = replies[n as usize % replies.len()];
+        let reply: Reply = name.parse().unwrap();
+        if times == 0 { reply.recipient(serial) } else { reply.recipient_times(times, serial) }
+    };
+    let one = |n: u64| if n % 25 == 12 { magic(n / 25) } else { 905_320_000_000 + kind * 1_000_000 + n };
+    (0..count).map(one).collect()
 }
 
 impl fmt::Display for Fault {
