@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help demo test sim chaos bench install-tools
+.PHONY: help demo test sim chaos pacing bench install-tools
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ sim: ## seeded disasters in simulated time: SEEDS worlds from seed FIRST on; mak
 
 chaos: install-tools ## real kills and cuts: ROUNDS rounds from seed FIRST on; make chaos CASE=daemon (or send, pause) ROUNDS=1 FIRST=7 repeats one
 	CHAOS_ROUNDS=$(or $(ROUNDS),200) CHAOS_FIRST=$(or $(FIRST),0) $(CARGO) test --locked --test chaos -- --nocapture --test-threads 1 $(CASE)
+
+pacing: ## the pacer against a simulated gateway: SEEDS runs of each kind; prints its figures
+	PACING_SEEDS=$(or $(SEEDS),1000) PACING_FIRST=$(or $(FIRST),0) $(CARGO) test --locked --release --test pacing -- --nocapture
 
 bench: ## CPU per job, memory, pacing; see benches/
 	$(CARGO) bench --locked

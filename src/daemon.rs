@@ -209,8 +209,8 @@ fn accounts(
         let settings = gateway_settings(config, key.clone(), account.max_in_flight);
         let gateway =
             Connexease::new(settings).map_err(|error| Failure::new(Exit::Config, format_args!("[accounts.{name}] {error}")))?;
-        let (limits, max_in_flight) = (account.limits, account.max_in_flight);
-        Ok((name.clone(), engine::Account { gateway: Arc::new(gateway), limits, max_in_flight }))
+        let (plan, max_in_flight) = (account.plan, account.max_in_flight);
+        Ok((name.clone(), engine::Account { gateway: Arc::new(gateway), plan, max_in_flight }))
     });
     built.collect()
 }

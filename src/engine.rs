@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::gateway::Gateway;
 use crate::job::AccountName;
-use crate::pacer::Limits;
+use crate::pacer::Plan;
 use crate::policy::Rules;
 use crate::store::{Store, StoreError};
 use router::Router;
@@ -61,18 +61,15 @@ pub struct Parts {
 pub struct Account {
     /// Sends with the account's key.
     pub gateway: Arc<dyn Gateway>,
-    /// Its rate limits.
-    pub limits: Limits,
+    /// How it is paced.
+    pub plan: Plan,
     /// Most requests under way at once; at least 1.
     pub max_in_flight: usize,
 }
 
 impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Account")
-            .field("limits", &self.limits)
-            .field("max_in_flight", &self.max_in_flight)
-            .finish_non_exhaustive()
+        f.debug_struct("Account").field("plan", &self.plan).field("max_in_flight", &self.max_in_flight).finish_non_exhaustive()
     }
 }
 

@@ -1,23 +1,27 @@
-//! Waits for the account's turn: governor smooths, a sliding log of our own guarantees.
+//! Waits for the account's turn: governor smooths, a sliding log of our own guarantees, the gateway's headers correct.
 //!
 //! The gateway counts requests in any trailing second and minute, at their arrival. Requests leave evenly but arrive with jitter,
-//! so a plain token bucket at the limit is now and then one over, and each refusal costs a second. The log never lets more than
-//! the limit leave within a window lengthened by a margin, and the margin is the spread of the round trips seen lately.
+//! so a plain token bucket at the limit is now and then one over, and each refusal costs a second. The log counts every request from
+//! the latest time at which it can have arrived, and the answers' `X-RateLimit-*` headers tell how many others the windows hold.
 //! Synchronous, and told the time.
 
 mod bucket;
+mod flight;
 mod log;
-mod spread;
+mod others;
+mod trips;
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::gateway::Windows;
+use crate::gateway::{Answer, Reply, Window, Windows};
 use crate::policy::SlowDown;
 use bucket::Bucket;
-use log::SlidingLog;
-use spread::Spread;
+use flight::Flight;
+use log::{Micros, SlidingLog};
+use others::Others;
+use trips::Trips;
 
 /// An account's rate limit: requests allowed in any trailing second and in any trailing 60 seconds; none is unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,20 +32,96 @@ pub struct Limits {
     pub minute: Option<u32>,
 }
 
+/// How an account is to be paced.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Plan {
+    /// What the gateway allows at most.
+    pub limits: Limits,
+    /// What of it is left to other programs on the same key.
+    pub reserve: Reserve,
+    /// How requests are spread.
+    pub pace: Pace,
+}
+
+impl From<Limits> for Plan {
+    fn from(limits: Limits) -> Self {
+        Self { limits, reserve: Reserve::default(), pace: Pace::Smooth }
+    }
+}
+
+/// Room left to other programs that use the same key. They find it free at any moment; when they need more, they get that too.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Reserve {
+    /// So many requests of the second; of the minute the same part. Without a limit by the second, of the minute.
+    Requests(u32),
+    /// This part of each limit, from 0 to below 1.
+    Share(f64),
+}
+
+impl Default for Reserve {
+    fn default() -> Self {
+        Self::Requests(0)
+    }
+}
+
+impl Reserve {
+    /// The part of each limit.
+    #[must_use]
+    pub fn share(self, limits: Limits) -> f64 {
+        match self {
+            Self::Requests(requests) => {
+                limits.second.or(limits.minute).map_or(0.0, |limit| f64::from(requests) / f64::from(limit))
+            }
+            Self::Share(share) => share,
+        }
+    }
+}
+
+/// How requests are spread when the minute's limit is lower than the second's for a minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pace {
+    /// Evenly over the minute.
+    #[default]
+    Smooth,
+    /// As fast as the second's limit allows, until the minute is used up.
+    Burst,
+}
+
 /// The lowest share of the limit that slowing down can reach, so that an account never comes to a standstill by it.
 const SLOWEST: f64 = 0.05;
 
 /// Longest hold, so that an absurd answer cannot stop an account for good.
 const LONGEST_HOLD: Duration = Duration::from_secs(3600);
 
+/// Longest time ahead that a turn is given: how long the disk may take without cost.
+const LONGEST_LEAD: Duration = Duration::from_millis(30);
+
+/// One request's place in the gateway's windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    number: u64,
+    /// Not before this may the request leave.
+    pub at: Instant,
+}
+
 /// Decides when an account's next request may leave.
 #[derive(Debug)]
 pub struct Pacer {
-    configured: Limits,
+    plan: Plan,
+    /// In force: those of the plan, or lower ones the gateway told us of.
     limits: Limits,
     bucket: Bucket,
+    /// What the bucket was made for.
+    paced: Option<f64>,
     log: SlidingLog,
-    spread: Spread,
+    trips: Trips,
+    flight: Flight,
+    /// In the second, in the minute.
+    others: [Others; 2],
+    /// The last request whose answer told the limits: answers overtake each other.
+    told_by: u64,
+    /// How long attempts lately took to be written, rather more than less.
+    lead: Duration,
     held_until: Instant,
     slowed: Option<Slowed>,
 }
@@ -55,37 +135,66 @@ struct Slowed {
 impl Pacer {
     /// A pacer that behaves as if the account had been sending evenly at its limit until `now`: another process may have.
     #[must_use]
-    pub fn new(limits: Limits, now: Instant) -> Self {
-        Self {
-            configured: limits,
-            limits,
-            bucket: Bucket::new(rate(limits), now),
-            log: SlidingLog::as_if_busy(limits, now),
-            spread: Spread::default(),
+    pub fn new(plan: impl Into<Plan>, now: Instant) -> Self {
+        let plan = plan.into();
+        let mut pacer = Self {
+            plan,
+            limits: plan.limits,
+            bucket: Bucket::new(None, now),
+            paced: None,
+            log: SlidingLog::as_if_busy(plan.limits, now),
+            trips: Trips::default(),
+            flight: Flight::default(),
+            others: [Others::default(), Others::default()],
+            told_by: 0,
+            lead: Duration::ZERO,
             held_until: now,
             slowed: None,
-        }
+        };
+        pacer.log = SlidingLog::as_if_busy(pacer.open(), now);
+        pacer
     }
 
-    /// Takes the next turn.
+    /// Takes the next turn. It may lie a little ahead, so that the attempt can be written meanwhile.
     ///
     /// # Errors
     /// The earliest time worth asking again.
-    pub fn try_take(&mut self, now: Instant) -> Result<(), Instant> {
+    pub fn try_take(&mut self, now: Instant) -> Result<Slot, Instant> {
         if now < self.held_until {
             return Err(self.held_until);
         }
         self.recover(now);
-        self.log.free_at(self.limits, self.spread.margin(), now).map_or(Ok(()), Err)?;
-        self.bucket.try_take(now)?;
-        self.log.push(now);
-        Ok(())
+        self.pace(now);
+        let ahead = now + self.lead;
+        let mut at = self.bucket.free_at(now);
+        if at <= ahead {
+            let (from, latest) = (self.log.micros(at), self.log.micros(ahead));
+            let free = self.log.free_at(self.open(), &self.trips, from, latest);
+            if free > from {
+                at = self.log.instant(free);
+            }
+        }
+        if at > ahead {
+            return Err((at - self.lead).max(now + Duration::from_micros(1)));
+        }
+        self.bucket.take();
+        Ok(Slot { number: self.log.push(self.log.micros(at)), at })
     }
 
-    /// The request that took its turn at `taken` leaves only `now`, once its attempt is on disk: the windows count it from then,
-    /// and how long disks take needs no margin.
-    pub fn departed(&mut self, taken: Instant, now: Instant) {
-        self.log.departed(taken, now);
+    /// An attempt took this long to be written, counted from its turn.
+    pub fn written(&mut self, took: Duration) {
+        let took = took.min(LONGEST_LEAD);
+        self.lead = if took > self.lead { (self.lead * 3 + took) / 4 } else { (self.lead * 31 + took) / 32 };
+    }
+
+    /// The request leaves `now`: the windows count it from then.
+    pub fn departed(&mut self, slot: Slot, now: Instant) {
+        self.log.departed(slot.number, self.log.micros(now));
+    }
+
+    /// The request never left, or surely never arrived.
+    pub fn forget(&mut self, slot: Slot) {
+        self.log.forget(slot.number);
     }
 
     /// Lets nothing leave for `wait` from now. A hold in force is never shortened.
@@ -105,23 +214,85 @@ impl Pacer {
         let until = now + order.length;
         let until = self.slowed.as_ref().map_or(until, |slowed| slowed.until.max(until));
         self.slowed = Some(Slowed { factor: (current * order.factor).max(SLOWEST), until });
-        self.rebuild(now);
     }
 
-    /// Learns from an answer to a request that left at `left`.
-    pub fn answered(&mut self, left: Instant, now: Instant, windows: Windows) {
-        self.spread.add(now.saturating_duration_since(left));
-        let lower = |ours: Option<u32>, theirs: Option<crate::gateway::Window>| match (ours, theirs) {
-            (Some(ours), Some(theirs)) => Some(ours.min(theirs.limit.max(1))),
-            (ours, _) => ours,
-        };
-        let second = windows.second.map_or(self.limits.second, |w| lower(self.configured.second, Some(w)));
-        let minute = windows.minute.map_or(self.limits.minute, |w| lower(self.configured.minute, Some(w)));
-        let limits = Limits { second, minute };
-        if limits != self.limits {
-            self.limits = limits;
-            self.rebuild(now);
+    /// Learns from the answer to a request; `in_flight` were under way with it.
+    pub fn answered(&mut self, slot: Slot, in_flight: usize, now: Instant, answer: &Answer) {
+        let at = self.log.micros(now);
+        // Trouble may come at any time and says nothing about the gateway's latency.
+        if matches!(answer.reply, Reply::Accepted { .. } | Reply::Refused(_)) {
+            self.flight.answered(now.saturating_duration_since(slot.at), in_flight, self.rate(), self.lead);
         }
+        let Some(left) = self.log.left(slot.number) else { return };
+        let trip = (at - left).max(0);
+        // A refusal may come sooner, and trouble at any time: neither says how long the way usually is.
+        if matches!(answer.reply, Reply::Accepted { .. }) {
+            self.trips.add(trip, at);
+        }
+        self.log.answered(slot.number, trip);
+        let windows = answer.windows;
+        if slot.number >= self.told_by {
+            self.told_by = slot.number;
+            self.heed(windows);
+        }
+        self.count_others(slot.number, windows, at);
+    }
+
+    /// The limits as the gateway says, never above those configured.
+    fn heed(&mut self, windows: Windows) {
+        let told = |configured: Option<u32>, ours: Option<u32>, theirs: Option<Window>| match (configured, theirs) {
+            (Some(configured), Some(theirs)) => Some(configured.min(theirs.limit.max(1))),
+            _ => ours,
+        };
+        self.limits.second = told(self.plan.limits.second, self.limits.second, windows.second);
+        self.limits.minute = told(self.plan.limits.minute, self.limits.minute, windows.minute);
+    }
+
+    /// What the gateway counted when the request arrived, less what we know of.
+    fn count_others(&mut self, number: u64, windows: Windows, at: Micros) {
+        let Some(left) = self.log.left(number) else { return };
+        let doubt = 2.0 + self.rate().unwrap_or(0.0) * self.trips.allowance() as f64 / log::SECOND as f64;
+        for (which, window) in [windows.second, windows.minute].into_iter().enumerate() {
+            let view = if which == 0 { &self.log.second } else { &self.log.minute };
+            let (Some(window), Some(view), Some(others)) = (window, view, self.others.get_mut(which)) else { continue };
+            let Some(ours) = self.log.ours(view, number) else { continue };
+            let past = view.past(left);
+            let counted = window.limit.saturating_sub(window.remaining) as usize;
+            let full = window.remaining == 0;
+            let not_ours = counted.saturating_sub(ours);
+            if past > not_ours && !full {
+                let view = if which == 0 { &mut self.log.second } else { &mut self.log.minute };
+                if let Some(view) = view {
+                    view.limit_past(not_ours);
+                }
+            }
+            others.add(counted as f64 - ours as f64 - past.min(not_ours) as f64, doubt, full, at);
+        }
+    }
+
+    /// What is open to us in each window: the limits less what is reserved for others, or less what they need if that is more.
+    fn open(&self) -> Limits {
+        let share = self.plan.reserve.share(self.plan.limits);
+        let [second, minute] = &self.others;
+        let less = |limit: Option<u32>, others: &Others| {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "less than the limit")]
+            let reserved = |limit: u32| (f64::from(limit) * share).ceil() as u32;
+            limit.map(|limit| limit.saturating_sub(reserved(limit).max(others.expected())).max(1))
+        };
+        Limits { second: less(self.limits.second, second), minute: less(self.limits.minute, minute) }
+    }
+
+    /// Most requests under way now, up to this ceiling: what holds the rate at the gateway's latency, and some more.
+    pub fn most_in_flight(&mut self, ceiling: usize) -> usize {
+        self.flight.most(ceiling)
+    }
+
+    /// Of each limit, what is left to other programs on the same key: the reserve, or more while they use more.
+    #[must_use]
+    pub fn left_to_others(&self) -> Limits {
+        let open = self.open();
+        let rest = |limit: Option<u32>, open: Option<u32>| Some(limit?.saturating_sub(open?));
+        Limits { second: rest(self.limits.second, open.second), minute: rest(self.limits.minute, open.minute) }
     }
 
     /// The limits in force: those configured, or lower ones the gateway told us of.
@@ -139,19 +310,30 @@ impl Pacer {
     /// Requests per second it lets out in the long run; none when unlimited.
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
-        rate(self.limits).map(|rate| rate * self.slowed.as_ref().map_or(1.0, |slowed| slowed.factor))
+        rate(self.open()).map(|rate| rate * self.slow())
+    }
+
+    fn slow(&self) -> f64 {
+        self.slowed.as_ref().map_or(1.0, |slowed| slowed.factor)
     }
 
     fn recover(&mut self, now: Instant) {
-        if self.slowed.as_ref().is_some_and(|slowed| slowed.until <= now) {
-            self.slowed = None;
-            self.rebuild(now);
-        }
+        self.slowed.take_if(|slowed| slowed.until <= now);
     }
 
     /// governor's quota is fixed for life, so another rate is another bucket.
-    fn rebuild(&mut self, now: Instant) {
-        self.bucket = Bucket::new(self.rate(), now);
+    fn pace(&mut self, now: Instant) {
+        let open = self.open();
+        let smooth = if self.plan.pace == Pace::Burst {
+            Limits { minute: open.minute.filter(|_| open.second.is_none()), ..open }
+        } else {
+            open
+        };
+        let rate = rate(smooth).map(|rate| rate * self.slow());
+        if rate != self.paced {
+            self.paced = rate;
+            self.bucket = Bucket::new(rate, now);
+        }
     }
 }
 
@@ -181,7 +363,7 @@ mod tests {
         let mut now = from;
         while now < from + length {
             match pacer.try_take(now) {
-                Ok(()) => taken.push(now),
+                Ok(slot) => taken.push(slot.at),
                 Err(at) => {
                     assert!(at > now, "told to ask again in the past");
                     now = at;
@@ -189,6 +371,10 @@ mod tests {
             }
         }
         taken
+    }
+
+    fn accepted(windows: Windows) -> Answer {
+        Answer { reply: Reply::Accepted { wamid: String::new() }, windows }
     }
 
     fn most_in_any(taken: &[Instant], window: Duration) -> usize {
@@ -202,31 +388,53 @@ mod tests {
         let taken = drive(&mut pacer, start, Duration::from_secs(130));
         assert!(most_in_any(&taken, Duration::from_secs(1)) <= 80);
         assert!(most_in_any(&taken, Duration::from_secs(60)) <= 4800);
-        let bound = 130.0 * 80.0 / 1.03; // a first margin of 30 ms lengthens the window
+        let bound = 130.0 * 80.0 / 1.05; // unanswered, each is taken for some 45 ms late
         assert!(taken.len() as f64 > bound * 0.995, "{} of {bound}", taken.len());
     }
 
     #[test]
-    fn what_counts_is_when_a_request_leaves_not_when_it_took_its_turn() {
+    fn what_counts_is_when_a_request_leaves_and_what_the_disk_takes_costs_nothing() {
         let start = Instant::now();
         let mut pacer = Pacer::new(DEFAULT, start);
         let (mut waiting, mut left) = (Vec::new(), Vec::new());
         for ms in 0..30_000 {
             let now = start + ms * MS;
-            while pacer.try_take(now).is_ok() {
-                waiting.push(now);
+            while let Ok(slot) = pacer.try_take(now) {
+                waiting.push((slot, now));
             }
             // a disk that takes 3 ms, and at times 90
-            if ms % 1000 / 90 != 4 && ms % 3 == 0 {
-                left.extend(waiting.drain(..).map(|taken| {
-                    pacer.departed(taken, now);
-                    now
-                }));
+            if ms % 1000 / 90 == 4 || ms % 3 != 0 {
+                continue;
             }
+            for (_, taken) in waiting.iter().filter(|(_, taken)| *taken + 3 * MS <= now) {
+                pacer.written(now - *taken);
+            }
+            waiting.retain(|(slot, taken)| {
+                let leaves = slot.at <= now && *taken + 3 * MS <= now;
+                if leaves {
+                    pacer.departed(*slot, now);
+                    pacer.answered(*slot, 1, now, &accepted(Windows::default()));
+                    left.push(now);
+                }
+                !leaves
+            });
         }
         assert!(most_in_any(&left, Duration::from_secs(1)) <= 80);
-        let bound = 30.0 * 80.0 / 1.03;
-        assert!(left.len() as f64 > bound * 0.93, "{} of {bound}", left.len());
+        assert!(left.len() as f64 > 30.0 * 80.0 * 0.93, "{}", left.len());
+    }
+
+    #[test]
+    fn what_never_left_takes_no_room() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(Limits { second: Some(10), minute: None }, start);
+        let late = start + Duration::from_secs(5);
+        for n in 0..100 {
+            let slot = pacer.try_take(late + n * 200 * MS).unwrap();
+            pacer.forget(slot);
+        }
+        let now = late + 20_000 * MS;
+        let taken = drive(&mut pacer, now, 1000 * MS).len();
+        assert!((10..=12).contains(&taken), "{taken}");
     }
 
     #[test]
@@ -273,7 +481,44 @@ mod tests {
         let slow = drive(&mut pacer, start, Duration::from_secs(10)).len();
         assert!((390..=410).contains(&slow), "{slow}");
         let normal = drive(&mut pacer, start + Duration::from_secs(10), Duration::from_secs(10)).len();
-        assert!(normal > 770, "{normal}");
+        assert!(normal > 750, "{normal}");
+    }
+
+    fn drive_one(pacer: &mut Pacer, from: Instant) -> Slot {
+        let mut now = from;
+        loop {
+            match pacer.try_take(now) {
+                Ok(slot) => return slot,
+                Err(at) => now = at,
+            }
+        }
+    }
+
+    #[test]
+    fn an_idle_account_may_use_its_room_once_the_gateway_says_so() {
+        let start = Instant::now();
+        let limits = Limits { second: Some(100), minute: Some(1000) };
+        for (remaining, least, most) in [(999, 95, 101), (0, 10, 25)] {
+            let mut pacer = Pacer::new(Plan { pace: Pace::Burst, ..limits.into() }, start);
+            let slot = drive_one(&mut pacer, start);
+            let second = Some(Window { limit: 100, remaining: 99 });
+            let windows = Windows { second, minute: Some(Window { limit: 1000, remaining }) };
+            pacer.answered(slot, 1, slot.at + 50 * MS, &accepted(windows));
+            let taken = drive(&mut pacer, slot.at + 50 * MS, 1000 * MS).len();
+            assert!((least..=most).contains(&taken), "{taken} with {remaining} free");
+        }
+    }
+
+    #[test]
+    fn the_reserve_stays_free() {
+        let start = Instant::now();
+        for reserve in [Reserve::Requests(12), Reserve::Share(0.15)] {
+            let mut pacer = Pacer::new(Plan { reserve, ..DEFAULT.into() }, start);
+            let taken = drive(&mut pacer, start, Duration::from_secs(65));
+            assert!(most_in_any(&taken, Duration::from_secs(1)) <= 68);
+            assert!(most_in_any(&taken, Duration::from_secs(60)) <= 4080);
+            assert!(taken.len() > 65 * 64, "{}", taken.len());
+        }
     }
 
     #[test]
@@ -281,11 +526,15 @@ mod tests {
         let start = Instant::now();
         let mut pacer = Pacer::new(DEFAULT, start);
         let says = |limit| Windows { second: Some(Window { limit, remaining: 1 }), minute: None };
-        pacer.answered(start, start, says(40));
+        let now = start + 100 * MS;
+        let [first, second, third] = [0, 1, 2].map(|_| drive_one(&mut pacer, now));
+        pacer.answered(second, 1, now, &accepted(says(40)));
         assert_eq!(pacer.limits().second, Some(40));
-        pacer.answered(start, start, says(500));
+        pacer.answered(first, 1, now, &accepted(says(80)));
+        assert_eq!(pacer.limits().second, Some(40), "told by an answer that was overtaken");
+        pacer.answered(third, 1, now, &accepted(says(500)));
         assert_eq!(pacer.limits().second, Some(80));
-        pacer.answered(start, start, Windows::default());
+        pacer.answered(third, 1, now, &accepted(Windows::default()));
         assert_eq!(pacer.limits(), DEFAULT);
     }
 
@@ -299,14 +548,19 @@ mod tests {
             let start = Instant::now();
             let mut now = start;
             let mut pacer = Pacer::new(Limits { second: Some(second), minute: Some(minute) }, now);
-            let mut taken = Vec::new();
+            let (mut taken, mut open) = (Vec::new(), Vec::new());
             for (wait, what, rtt) in steps {
                 now += Duration::from_millis(wait);
                 match what {
                     0 => pacer.hold(Duration::from_millis(rtt * 5), now),
                     1 => pacer.slow_down(SlowDown { factor: 0.5, length: Duration::from_secs(1) }, now),
-                    2 => pacer.answered(now, now + Duration::from_millis(rtt), Windows::default()),
-                    _ => while pacer.try_take(now).is_ok() { taken.push(now) },
+                    2 => for (slot, _) in open.drain(..) {
+                        pacer.answered(slot, 1, now.max(slot.at) + Duration::from_millis(rtt), &accepted(Windows::default()));
+                    },
+                    _ => while let Ok(slot) = pacer.try_take(now) {
+                        open.push((slot, now));
+                        taken.push(slot.at);
+                    },
                 }
             }
             prop_assert!(most_in_any(&taken, Duration::from_secs(1)) <= second as usize);

@@ -104,7 +104,7 @@ fn list(accounts: &[AccountView]) -> Result<(), Failure> {
             view.name.to_string(),
             state(view),
             count(view.campaigns),
-            format!("{} of {}", count(view.in_flight), count(view.max_in_flight)),
+            format!("{} of {}", count(view.in_flight), count(view.most_in_flight)),
             format!("{:.1}", view.rate_per_second),
             window(view.second),
             window(view.minute),
@@ -128,7 +128,9 @@ fn state(view: &AccountView) -> String {
 }
 
 fn window(view: Option<WindowView>) -> String {
-    view.map_or_else(|| "unlimited".into(), |window| format!("{} of {}", count(window.used.into()), count(window.limit.into())))
+    let Some(window) = view else { return "unlimited".into() };
+    let used = format!("{} of {}", count(window.used.into()), count(window.limit.into()));
+    if window.others == 0 { used } else { format!("{used}, {} left to others", count(window.others.into())) }
 }
 
 fn describe(view: &AccountView) -> String {
@@ -136,7 +138,12 @@ fn describe(view: &AccountView) -> String {
         format!("account      {}", view.name),
         format!("state        {}", state(view)),
         format!("campaigns    {} open", count(view.campaigns)),
-        format!("in flight    {} of at most {}", count(view.in_flight), count(view.max_in_flight)),
+        format!(
+            "in flight    {} of {}, by the gateway's latency; never more than {}",
+            count(view.in_flight),
+            count(view.most_in_flight),
+            count(view.max_in_flight)
+        ),
         format!("rate         {:.1} messages/s", view.rate_per_second),
         format!("any second   {}", window(view.second)),
         format!("any minute   {}", window(view.minute)),

@@ -115,7 +115,7 @@ fn account(gateway: &Running, limits: Limits) -> Result<Account, Failure> {
         ..connexease::Settings::new(DEFAULT_KEY.to_owned().into())
     };
     let client = Connexease::new(settings).map_err(|error| Failure::new(Exit::Software, error))?;
-    Ok(Account { gateway: Arc::new(client), limits, max_in_flight: IN_FLIGHT })
+    Ok(Account { gateway: Arc::new(client), plan: limits.into(), max_in_flight: IN_FLIGHT })
 }
 
 fn introduce(args: &Args, audience: &Audience, gateway: &Running) -> Result<(), Failure> {

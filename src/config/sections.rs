@@ -11,7 +11,7 @@ use super::mistake::Place;
 use super::reader::{Reader, Section};
 use super::secret::{Keys, SecretSource};
 use crate::job::AccountName;
-use crate::pacer::Limits;
+use crate::pacer::{Limits, Pace, Plan, Reserve};
 use crate::units;
 
 const fn secs(n: u64) -> Duration {
@@ -137,9 +137,9 @@ fn base_url(text: &str) -> Result<Url, String> {
 pub struct Account {
     /// Where the key is; read it by [`super::Config::keys`].
     pub(super) key: Option<SecretSource>,
-    /// What the gateway allows this key.
-    pub limits: Limits,
-    /// Requests under way at once.
+    /// How it is paced: what the gateway allows this key, what of it is left to others, how requests are spread.
+    pub plan: Plan,
+    /// Most requests under way at once.
     pub max_in_flight: usize,
     /// For campaigns that name no account.
     pub(super) default: bool,
@@ -180,12 +180,39 @@ impl Account {
         let keys = Keys { literal: None, file: "key-file", credential: "key-credential", env: Some("key-env") };
         Self {
             key: SecretSource::find(section, &keys),
-            limits: limits(section).unwrap_or(gateway.limits),
+            plan: plan(section, gateway),
             max_in_flight: max_in_flight(section).unwrap_or(gateway.max_in_flight),
             default: section.flag("default").is_some_and(|found| found.value),
         }
     }
 }
+
+fn plan(section: &mut Section<'_, '_>, gateway: &Gateway) -> Plan {
+    let limits = limits(section).unwrap_or(gateway.limits);
+    let reserve = section.optional("reserve", |value| {
+        let found = match (value.as_integer(), value.as_str()) {
+            (Some(number), _) => u32::from_str_radix(number.as_str(), number.radix()).ok().map(Reserve::Requests),
+            (_, Some(text)) => {
+                text.strip_suffix('%').and_then(|text| text.trim().parse().ok()).map(|share: f64| Reserve::Share(share / 100.0))
+            }
+            _ => None,
+        };
+        let fine = found.filter(|reserve| (0.0..=MOST_RESERVED).contains(&reserve.share(limits)));
+        fine.ok_or_else(|| {
+            format!("must be a number of requests, or a share such as \"15%\", and at most 90% of the rate {limits}")
+        })
+    });
+    let pace = section.parsed("pace", |text| match text {
+        "smooth" => Ok(Pace::Smooth),
+        "burst" => Ok(Pace::Burst),
+        _ => Err(r#"must be one of "smooth", "burst""#.into()),
+    });
+    let reserve = reserve.map(|found| found.value).unwrap_or_default();
+    Plan { limits, reserve, pace: pace.map(|found| found.value).unwrap_or_default() }
+}
+
+/// Something must be left to send by.
+const MOST_RESERVED: f64 = 0.9;
 
 /// `[engine]`: the sending itself.
 #[derive(Debug, Clone)]

@@ -37,7 +37,7 @@ use crate::dice::Dice;
 use crate::gateway::{Answer, Gateway};
 use crate::job::{AccountName, CampaignId, Job, JobId, Recipient};
 use crate::outcome::Settle;
-use crate::pacer::{Limits, Pacer};
+use crate::pacer::{Limits, Pacer, Plan, Slot};
 use crate::policy::{History, Rules};
 use crate::store::{Change, Store};
 pub(super) use command::LaneCommand;
@@ -109,8 +109,10 @@ struct Active {
     release: u32,
     batch: u8,
     first_seen: Timestamp,
-    /// When it took the pacer's turn; once its request has left, when that was.
-    taken: Instant,
+    /// When it was begun; once its request has left, when that was.
+    begun: Instant,
+    /// Its place in the gateway's windows, if it is to be sent.
+    slot: Option<Slot>,
 }
 
 /// What follows once something is durable.
@@ -142,6 +144,8 @@ pub(super) struct Lane {
     active: HashMap<Key, Active>,
     sending: usize,
     journal: Journal<Step>,
+    /// Attempts that are durable before their turn has come, in the order of their turns.
+    leaving: VecDeque<(Instant, Key)>,
     sends: FuturesUnordered<BoxFuture<'static, (Key, Option<Answer>)>>,
     chores: FuturesUnordered<BoxFuture<'static, Chore>>,
     sink: mpsc::Sender<Event>,
@@ -170,9 +174,9 @@ impl Lane {
     pub(super) fn new(parts: LaneParts) -> Self {
         let (now, wall) = (parts.clock.now(), parts.clock.wall());
         let (sink, events) = mpsc::channel(EVENTS);
-        let unlimited = Limits { second: None, minute: None };
-        let (gateway, limits, max_in_flight, pause) = match parts.account {
-            Some(account) => (Some(account.gateway), account.limits, account.max_in_flight.max(1), parts.pause),
+        let unlimited = Plan::from(Limits { second: None, minute: None });
+        let (gateway, plan, max_in_flight, pause) = match parts.account {
+            Some(account) => (Some(account.gateway), account.plan, account.max_in_flight.max(1), parts.pause),
             None => (None, unlimited, 0, Some(command::not_configured(&parts.name, wall))),
         };
         let rolls = parts.campaigns.into_iter().map(|(campaign, pause)| {
@@ -185,7 +189,7 @@ impl Lane {
             gateway,
             max_in_flight,
             gate: Gate::restored(pause, now, wall),
-            pacer: Pacer::new(limits, now),
+            pacer: Pacer::new(plan, now),
             history: History::default(),
             suppressed: parts.suppressed,
             attention: rolls.keys().cloned().collect(),
@@ -195,6 +199,7 @@ impl Lane {
             active: HashMap::new(),
             sending: 0,
             journal: Journal::new(Arc::clone(&parts.store), parts.settings.linger),
+            leaving: VecDeque::new(),
             sends: FuturesUnordered::new(),
             chores: FuturesUnordered::new(),
             sink,
@@ -282,6 +287,7 @@ impl Lane {
             }
         }
         self.expire_pauses(now);
+        self.send_due(now);
         let turn_at = self.begin_jobs(now);
         self.tend_rolls(now);
         self.tend_note(now);
@@ -291,7 +297,8 @@ impl Lane {
 
     fn wake_at(&self, now: Instant, turn_at: Option<Instant>) -> Instant {
         let tick = self.next_look.max(now);
-        [turn_at, self.journal.due_at(), self.gate.opens_at()].into_iter().flatten().fold(tick, Instant::min)
+        let leaves_at = self.leaving.front().map(|(at, _)| *at);
+        [turn_at, leaves_at, self.journal.due_at(), self.gate.opens_at()].into_iter().flatten().fold(tick, Instant::min)
     }
 
     /// More than one answer may be there already: they are decided in order, and together they share a commit.

@@ -80,7 +80,9 @@ pub struct AccountView {
     pub campaigns: u64,
     /// Requests under way.
     pub in_flight: u64,
-    /// Most requests allowed under way at once.
+    /// Most requests allowed under way at once, at the gateway's latency now.
+    pub most_in_flight: u64,
+    /// The ceiling of that, as configured.
     pub max_in_flight: u64,
     /// Requests allowed in any second; none when unlimited.
     pub second: Option<WindowView>,
@@ -101,6 +103,8 @@ pub struct WindowView {
     pub limit: u32,
     /// Requests used.
     pub used: u32,
+    /// Requests left to other programs on the same key: the reserve, or more while they use more.
+    pub others: u32,
 }
 
 /// A dead letter as operators see it.

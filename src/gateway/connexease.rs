@@ -33,7 +33,7 @@ pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most bytes of an answer that are read; the gateway's own are below one KiB.
 pub const DEFAULT_MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// Requests in flight at a time, so also connections kept.
-pub const DEFAULT_MAX_IN_FLIGHT: usize = 64;
+pub const DEFAULT_MAX_IN_FLIGHT: usize = 256;
 
 /// An idle connection is closed after this long: before common servers close theirs (Node.js: 5 s), since a request that
 /// meets a closing connection has an unknown outcome.

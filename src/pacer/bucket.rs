@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use governor::clock::{Clock, Reference};
+use governor::clock::Clock;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
@@ -20,11 +20,19 @@ pub(super) struct Bucket {
     start: Instant,
     clock: Told,
     limiter: Option<RateLimiter<NotKeyed, InMemoryState, Told, governor::middleware::NoOpMiddleware<Nanos>>>,
+    /// A token in hand, from when on.
+    token: Option<Instant>,
 }
 
 /// A clock that is told the time: governor's own would read the machine's.
 #[derive(Debug, Clone, Default)]
 struct Told(Arc<AtomicU64>);
+
+impl Told {
+    fn set(&self, now: Nanos) {
+        self.0.store(now.as_u64(), Ordering::Relaxed);
+    }
+}
 
 impl Clock for Told {
     type Instant = Nanos;
@@ -40,17 +48,28 @@ impl Bucket {
         let clock = Told::default();
         let quota = rate.and_then(|rate| Quota::with_period(Duration::from_secs_f64(1.0 / rate.clamp(0.001, 1e6))));
         let limiter = quota.map(|quota| RateLimiter::direct_with_clock(quota.allow_burst(BURST), clock.clone()));
-        Self { start: now, clock, limiter }
+        Self { start: now, clock, limiter, token: None }
     }
 
-    /// Takes a token, or says when there will be one.
-    pub(super) fn try_take(&self, now: Instant) -> Result<(), Instant> {
-        let Some(limiter) = &self.limiter else { return Ok(()) };
-        let since = now.saturating_duration_since(self.start);
-        self.clock.0.store(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        limiter.check().map_err(|not_yet| {
-            let at = not_yet.earliest_possible().duration_since(Nanos::from(0));
-            self.start + Duration::from_nanos(at.as_u64()).max(since + Duration::from_nanos(1))
-        })
+    /// When there is a token: now, or later. It is kept in hand until it is taken.
+    pub(super) fn free_at(&mut self, now: Instant) -> Instant {
+        let Some(limiter) = &self.limiter else { return now };
+        let token = self.token.get_or_insert_with(|| {
+            let now = Nanos::from(now.saturating_duration_since(self.start));
+            self.clock.set(now);
+            let at = limiter.check().map_or_else(|not_yet| not_yet.earliest_possible(), |()| now);
+            if at > now {
+                self.clock.set(at);
+                // By its own word there is one then.
+                drop(limiter.check());
+            }
+            self.start + Duration::from_nanos(at.as_u64())
+        });
+        now.max(*token)
+    }
+
+    /// Takes the token in hand.
+    pub(super) const fn take(&mut self) {
+        self.token = None;
     }
 }

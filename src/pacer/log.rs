@@ -1,79 +1,296 @@
-//! The sliding log of our own sends: the guarantee that no window, lengthened by a margin, ever holds more than its limit.
+//! The sliding log of our own requests: the guarantee that no window holds more than its limit, wherever in it a request arrives.
+//!
+//! A request is in a window from the latest time at which it can have arrived, counted as if the fastest way up took no time. Until
+//! its answer that is a guess; its answer makes it exact, as a rule long before it leaves the window. A turn costs no more than a few
+//! steps, however much is under way: requests are kept in the order they leave, and only those whose window is nearly over are sorted.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::trips::Trips;
 use super::{Limits, rate};
 
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
+/// Microseconds since the log was begun; before that, less than zero.
+pub(super) type Micros = i64;
 
-/// Entries kept at most, whatever the limits say; beyond it the oldest go first, so a minute limit above this is not guaranteed.
+pub(super) const SECOND: Micros = 1_000_000;
+pub(super) const MINUTE: Micros = 60 * SECOND;
+
+/// How much longer than its window an entry is kept: for answers that come late.
+const GRACE: Micros = 2 * SECOND;
+
+/// A window is taken for longer by this part, for what timers and clocks round away.
+const GRAIN: Micros = 2_000;
+
+/// How soon to look again whether a gateway that stands still has answered.
+const STANDSTILL: Micros = 10_000;
+
+/// Entries kept at most, whatever the limits say; a limit above it is not guaranteed.
 const MOST_ENTRIES: usize = 1 << 20;
 
-/// When each request of the last minute left.
-#[derive(Debug, Default)]
+/// What is known of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// No answer yet.
+    Open,
+    /// Answered after so many microseconds.
+    Answered(u32),
+    /// It never left.
+    Void,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    left: Micros,
+    fate: Fate,
+}
+
+/// The requests of the last minute, and the gateway's two windows as they look from here.
+#[derive(Debug)]
 pub(super) struct SlidingLog {
-    sent: VecDeque<Instant>,
-    keep: usize,
+    epoch: Instant,
+    /// In the order they leave; the first has the number `first`.
+    sent: VecDeque<Sent>,
+    first: u64,
+    /// The last one answered: whatever left before it is not held up by a gateway that stands still.
+    overtaken: u64,
+    /// Up to when the windows have been looked at; turns are given in order.
+    reached: Micros,
+    pub(super) second: Option<View>,
+    pub(super) minute: Option<View>,
+}
+
+/// One of the gateway's windows.
+#[derive(Debug)]
+pub(super) struct View {
+    length: Micros,
+    /// The first request that is surely still inside, since it left less than the window's length ago.
+    next: u64,
+    /// Those before it that may have arrived late enough to be inside still: until when, and which.
+    late: BinaryHeap<Reverse<(Micros, u64)>>,
+    /// Of the rest, how many never left.
+    void: usize,
+    /// Requests of somebody before us.
+    past: Past,
+}
+
+/// How late somebody's requests before us may still have arrived.
+const PAST_LATE: Micros = 50_000;
+
+/// As if requests had been leaving evenly before the log was begun, the newest one gap ago.
+#[derive(Debug, Clone, Copy)]
+struct Past {
+    gap: Micros,
+    count: usize,
+}
+
+impl Past {
+    /// How many of them are in a window that began at `from`.
+    fn after(self, from: Micros) -> usize {
+        // The i-th is at PAST_LATE - i * gap.
+        usize::try_from((PAST_LATE - from - 1).div_euclid(self.gap)).unwrap_or(0).min(self.count)
+    }
 }
 
 impl SlidingLog {
     /// A log as if requests had been leaving evenly at the limit until `now`, so that room appears at the limit's own pace.
     pub(super) fn as_if_busy(limits: Limits, now: Instant) -> Self {
-        let keep = limits.minute.or(limits.second).unwrap_or(0) as usize;
-        let keep = keep.max(limits.second.unwrap_or(0) as usize).min(MOST_ENTRIES);
-        let mut sent = VecDeque::with_capacity(keep);
-        if let Some(rate) = rate(limits) {
-            let window = if limits.minute.is_some() { MINUTE } else { SECOND };
-            let gap = Duration::from_secs_f64(1.0 / rate);
-            let past = |i: u32| now.checked_sub(gap.saturating_mul(i));
-            let most = u32::try_from(keep).unwrap_or(u32::MAX);
-            sent.extend((1..=most).rev().filter(|i| gap.saturating_mul(*i) <= window).filter_map(past));
-        }
-        Self { sent, keep }
+        #[expect(clippy::cast_possible_truncation, reason = "a small number")]
+        let gap = rate(limits).map_or(SECOND, |rate| (SECOND as f64 / rate) as Micros).max(1);
+        let view = |limit: Option<u32>, length| {
+            limit.map(|limit| {
+                let past = Past { gap, count: limit as usize };
+                View { length, next: 0, late: BinaryHeap::new(), void: 0, past }
+            })
+        };
+        let (second, minute) = (view(limits.second, SECOND), view(limits.minute, MINUTE));
+        Self { epoch: now, sent: VecDeque::new(), first: 0, overtaken: 0, reached: 0, second, minute }
     }
 
-    /// A request leaves.
-    pub(super) fn push(&mut self, now: Instant) {
-        if self.keep == 0 {
-            return;
+    pub(super) fn micros(&self, at: Instant) -> Micros {
+        let length = at.saturating_duration_since(self.epoch).as_micros();
+        Micros::try_from(length).unwrap_or(Micros::MAX)
+    }
+
+    /// Never earlier than it was: microseconds are rounded up.
+    pub(super) fn instant(&self, at: Micros) -> Instant {
+        self.epoch + Duration::from_micros(u64::try_from(at).unwrap_or(0) + 1)
+    }
+
+    fn total(&self) -> u64 {
+        self.first + self.sent.len() as u64
+    }
+
+    fn get(&self, number: u64) -> Option<&Sent> {
+        self.sent.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
+    }
+
+    fn get_mut(&mut self, number: u64) -> Option<&mut Sent> {
+        self.sent.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
+    }
+
+    /// A request is to leave at `at`: its number.
+    pub(super) fn push(&mut self, at: Micros) -> u64 {
+        let number = self.total();
+        if self.second.is_none() && self.minute.is_none() {
+            self.first += 1; // without limits nothing needs to be remembered
+            return number;
         }
-        while self.sent.len() >= self.keep {
+        let keep = GRACE + if self.minute.is_some() { MINUTE } else { SECOND };
+        while self.sent.front().is_some_and(|sent| sent.left + keep < at) || self.sent.len() >= MOST_ENTRIES {
             self.sent.pop_front();
+            self.first += 1;
         }
-        self.sent.push_back(now);
+        // What was forgotten cannot be looked at any more.
+        for view in self.second.iter_mut().chain(&mut self.minute) {
+            view.next = view.next.max(self.first);
+        }
+        self.sent.push_back(Sent { left: at, fate: Fate::Open });
+        number
     }
 
-    /// The request that took its turn at `taken` leaves only `now`.
-    pub(super) fn departed(&mut self, taken: Instant, now: Instant) {
-        // Requests leave in the order of their turns, so it is among the newest, and what is behind it is not older.
-        if let Some(entry) = self.sent.iter_mut().rev().take_while(|at| **at >= taken).find(|at| **at == taken) {
-            *entry = now;
+    /// The request leaves only at `at`.
+    pub(super) fn departed(&mut self, number: u64, at: Micros) {
+        if let Some(sent) = self.get_mut(number) {
+            sent.left = sent.left.max(at);
         }
     }
 
-    /// When there is room for one more in both windows, each lengthened by `margin`; none if that is now.
-    pub(super) fn free_at(&self, limits: Limits, margin: Duration, now: Instant) -> Option<Instant> {
-        let second = self.free_in(limits.second, SECOND + margin, now);
-        let minute = self.free_in(limits.minute, MINUTE + margin, now);
-        second.max(minute)
+    /// The request never leaves, or surely never arrived.
+    pub(super) fn forget(&mut self, number: u64) {
+        let Some(sent) = self.get_mut(number).filter(|sent| sent.fate != Fate::Void) else { return };
+        sent.fate = Fate::Void;
+        for view in self.second.iter_mut().chain(&mut self.minute) {
+            view.void += usize::from(number >= view.next);
+        }
     }
 
-    fn free_in(&self, limit: Option<u32>, window: Duration, now: Instant) -> Option<Instant> {
-        let limit = limit? as usize;
-        let oldest = self.sent.get(self.sent.len().checked_sub(limit)?)?;
-        Some(*oldest + window).filter(|free| *free > now)
+    /// The request is answered, after `trip`.
+    pub(super) fn answered(&mut self, number: u64, trip: Micros) {
+        let trip = u32::try_from(trip).unwrap_or(u32::MAX);
+        if let Some(sent) = self.get_mut(number).filter(|sent| sent.fate == Fate::Open) {
+            sent.fate = Fate::Answered(trip);
+        }
+        self.overtaken = self.overtaken.max(number);
     }
 
-    /// Requests in the trailing second and minute.
+    /// When the request left.
+    pub(super) fn left(&self, number: u64) -> Option<Micros> {
+        self.get(number).map(|sent| sent.left)
+    }
+
+    /// When the next request may leave: not before `at`, and not before the turns given already. Beyond `ahead` it is only the
+    /// earliest time worth asking again.
+    pub(super) fn free_at(&mut self, limits: Limits, trips: &Trips, at: Micros, ahead: Micros) -> Micros {
+        let mut at = at.max(self.reached);
+        while at <= ahead {
+            self.reached = at;
+            self.advance(trips, at);
+            let free = |view: &Option<View>, limit| {
+                view.as_ref().zip(limit).and_then(|(view, limit)| self.free_in(view, limit, trips, at))
+            };
+            match free(&self.second, limits.second).max(free(&self.minute, limits.minute)) {
+                Some(free) => at = free,
+                None => break,
+            }
+        }
+        at
+    }
+
+    /// Lets go of what has left the windows by `at`.
+    fn advance(&mut self, trips: &Trips, at: Micros) {
+        let mut second = self.second.take();
+        let mut minute = self.minute.take();
+        for view in second.iter_mut().chain(&mut minute) {
+            self.advance_view(view, trips, at);
+        }
+        (self.second, self.minute) = (second, minute);
+    }
+
+    fn advance_view(&self, view: &mut View, trips: &Trips, at: Micros) {
+        while let Some(sent) = self.get(view.next).filter(|sent| sent.left + view.length <= at) {
+            match sent.fate {
+                Fate::Void => view.void = view.void.saturating_sub(1),
+                _ => view.late.push(Reverse((sent.left + view.length, view.next))),
+            }
+            view.next += 1;
+        }
+        while let Some(&Reverse((until, number))) = view.late.peek().filter(|Reverse((until, _))| *until <= at) {
+            view.late.pop();
+            // An answer may have come since, or still be missing.
+            let until = self.get(number).map_or(until, |sent| self.leaves(view, number, *sent, trips, at));
+            if until > at {
+                view.late.push(Reverse((until, number)));
+            }
+        }
+    }
+
+    /// When a request leaves the window, as far as one can tell at `at`.
+    fn leaves(&self, view: &View, number: u64, sent: Sent, trips: &Trips, at: Micros) -> Micros {
+        let late = match sent.fate {
+            Fate::Void => return sent.left,
+            Fate::Answered(trip) => trips.lateness(trip),
+            // Nothing that left since is answered either: the gateway stands still, and all of it arrives at once when it goes on.
+            Fate::Open if number > self.overtaken && trips.is_overdue(at - sent.left) => return at + STANDSTILL,
+            Fate::Open => trips.allowance(),
+        };
+        sent.left + late + trips.doubt() + view.length + view.length / GRAIN
+    }
+
+    fn in_window(&self, view: &View, at: Micros) -> usize {
+        let surely = usize::try_from(self.total().saturating_sub(view.next)).unwrap_or(usize::MAX);
+        surely.saturating_sub(view.void) + view.late.len() + view.past.after(at - view.length)
+    }
+
+    /// When the next one leaves the window, if it is full. There may be more than one too many: then asking again helps.
+    fn free_in(&self, view: &View, limit: u32, trips: &Trips, at: Micros) -> Option<Micros> {
+        if self.in_window(view, at) < limit as usize {
+            return None;
+        }
+        let past = view.past.after(at - view.length);
+        let past = (past > 0).then(|| PAST_LATE + view.length - view.past.gap * Micros::try_from(past).unwrap_or(Micros::MAX));
+        let mut soonest = [past, view.late.peek().map(|Reverse((until, _))| *until)].into_iter().flatten().min();
+        let mut number = view.next;
+        while let Some(sent) = self.get(number).filter(|sent| soonest.is_none_or(|soonest| sent.left + view.length < soonest)) {
+            if sent.fate != Fate::Void {
+                let leaves = self.leaves(view, number, *sent, trips, at);
+                soonest = Some(soonest.map_or(leaves, |soonest| soonest.min(leaves)));
+            }
+            number += 1;
+        }
+        Some(soonest.unwrap_or(at).max(at + 1))
+    }
+
+    /// Ours among the requests of a window that ends with this one, counted by when they left: on average the ways up are alike.
+    pub(super) fn ours(&self, view: &View, number: u64) -> Option<usize> {
+        let from = self.left(number)? - view.length;
+        let upto = usize::try_from(number - self.first).ok()?;
+        let before = self.sent.partition_point(|sent| sent.left <= from);
+        Some((upto + 1).saturating_sub(before))
+    }
+
+    /// Requests of ours in the trailing second and minute.
     pub(super) fn used(&self, now: Instant) -> (u32, u32) {
-        let within = |window| {
-            let n = self.sent.iter().rev().take_while(|t| now.saturating_duration_since(**t) < window).count();
-            u32::try_from(n).unwrap_or(u32::MAX)
+        let at = self.micros(now);
+        let within = |length| {
+            let before = self.sent.partition_point(|sent| sent.left <= at - length);
+            u32::try_from(self.sent.len() - before).unwrap_or(u32::MAX)
         };
         (within(SECOND), within(MINUTE))
+    }
+}
+
+impl View {
+    /// What is taken for somebody's requests before us, in a window that ends at `at`.
+    pub(super) fn past(&self, at: Micros) -> usize {
+        self.past.after(at - self.length)
+    }
+
+    /// The gateway counts no more than this many of them in the window that ends at `at`: the oldest are forgotten.
+    pub(super) fn limit_past(&mut self, most: usize) {
+        self.past.count = self.past.count.min(most);
     }
 }

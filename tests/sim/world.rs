@@ -139,7 +139,7 @@ impl World {
             self.witness.life_begins(&name, of.limit);
             let gateway = Arc::new(self.gateways[&name].clone()) as Arc<dyn Gateway>;
             let limits = Limits { second: Some(of.limit.second), minute: Some(of.limit.minute) };
-            accounts.insert(name, Account { gateway, limits, max_in_flight: of.max_in_flight });
+            accounts.insert(name, Account { gateway, plan: limits.into(), max_in_flight: of.max_in_flight });
         }
         let parts = Parts {
             broker: Arc::new(self.broker.clone()),

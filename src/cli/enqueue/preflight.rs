@@ -37,7 +37,7 @@ pub(super) struct Preflight<'a> {
 impl<'a> Preflight<'a> {
     pub(super) fn new(batch: &'a Batch, config: &Config) -> Self {
         let account = batch.plan.account.clone().or_else(|| config.default_account().cloned());
-        let limits = account.as_ref().and_then(|name| config.accounts.get(name)).map(|account| account.limits);
+        let limits = account.as_ref().and_then(|name| config.accounts.get(name)).map(|account| account.plan.limits);
         let per_second = limits.and_then(rate);
         let length = per_second.and_then(|rate| batch.length_at(rate));
         let mut warnings = warnings(batch);

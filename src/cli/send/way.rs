@@ -13,7 +13,7 @@ use crate::engine::Account;
 use crate::gateway::connexease::Connexease;
 use crate::gateway::simulator::{self, DEFAULT_KEY, Key, Running, Simulator};
 use crate::job::AccountName;
-use crate::pacer::Limits;
+use crate::pacer::{Limits, Plan};
 
 /// No key is longer.
 const MAX_KEY_BYTES: u64 = 4096;
@@ -47,7 +47,7 @@ pub(super) struct Way {
     /// The configuration with this account in it, for estimates.
     pub(super) config: Config,
     key: SecretString,
-    limits: Limits,
+    plan: Plan,
     max_in_flight: usize,
     simulator: Option<Running>,
 }
@@ -66,14 +66,21 @@ impl Way {
             set_base(&mut config, &running.base_url())?;
             let max_in_flight = config.gateway.max_in_flight;
             let key = DEFAULT_KEY.to_owned().into();
-            return Ok(Self { account: named("simulated")?, config, key, limits, max_in_flight, simulator: Some(running) });
+            return Ok(Self {
+                account: named("simulated")?,
+                config,
+                key,
+                plan: limits.into(),
+                max_in_flight,
+                simulator: Some(running),
+            });
         }
         if let Some(key) = args.key()? {
             if let Some(url) = &args.gateway {
                 set_base(&mut config, url)?;
             }
-            let (limits, max_in_flight) = (args.limits(config.gateway.limits), config.gateway.max_in_flight);
-            return Ok(Self { account: named("main")?, config, key, limits, max_in_flight, simulator: None });
+            let (plan, max_in_flight) = (args.limits(config.gateway.limits).into(), config.gateway.max_in_flight);
+            return Ok(Self { account: named("main")?, config, key, plan, max_in_flight, simulator: None });
         }
         Self::configured(args, asked, config)
     }
@@ -90,17 +97,18 @@ impl Way {
                 format!("{} has no [accounts.{account}]; name one that it has, or use --gateway with --key-file", config.source);
             return Err(Failure::new(Exit::Config, names));
         };
-        let (limits, max_in_flight) = (args.limits(settings.limits), settings.max_in_flight);
+        let plan = Plan { limits: args.limits(settings.plan.limits), ..settings.plan };
+        let max_in_flight = settings.max_in_flight;
         let key = config.keys(&process_env)?.remove(&account);
         let key = key.ok_or_else(|| Failure::new(Exit::Config, format_args!("[accounts.{account}] names no key")))?;
-        Ok(Self { account, config, key, limits, max_in_flight, simulator: None })
+        Ok(Self { account, config, key, plan, max_in_flight, simulator: None })
     }
 
     /// The account as the engine wants it.
     pub(super) fn sender(&self) -> Result<Account, Failure> {
         let settings = daemon::gateway_settings(&self.config, self.key.clone(), self.max_in_flight);
         let gateway = Connexease::new(settings).map_err(|error| Failure::new(Exit::Config, error))?;
-        Ok(Account { gateway: Arc::new(gateway), limits: self.limits, max_in_flight: self.max_in_flight })
+        Ok(Account { gateway: Arc::new(gateway), plan: self.plan, max_in_flight: self.max_in_flight })
     }
 
     /// It is a rehearsal.

@@ -8,6 +8,7 @@ use crate::campaign::{Entry, JobState, Phase, Record};
 use crate::engine::triage::{Case, Triage, own_death, triage};
 use crate::job::{CampaignId, Job, JobId};
 use crate::outcome::Settle;
+use crate::pacer::Slot;
 use crate::store::StoreError;
 
 /// A delivery that has been looked at: which job it is, and what to do.
@@ -169,6 +170,7 @@ impl Lane {
     }
 
     fn act(&mut self, id: &CampaignId, begun: Begun, now: Instant) -> Turn {
+        let mut slot = None;
         let (state, attempts, release, step): (_, _, _, fn(Key, Settle) -> Step) = match &begun.triage {
             Triage::Settle(settle) => {
                 let settle = settle.clone();
@@ -180,11 +182,14 @@ impl Lane {
             }
             Triage::Record { state, attempts, release, .. } => (state.clone(), *attempts, *release, Step::Settle),
             Triage::Send { attempts, release } => {
-                if let Some(wait) = self.must_wait(id, now) {
-                    if let Some(roll) = self.rolls.get_mut(id) {
-                        roll.head = Some(begun);
+                match self.take_slot(id, now) {
+                    Ok(taken) => slot = Some(taken),
+                    Err(wait) => {
+                        if let Some(roll) = self.rolls.get_mut(id) {
+                            roll.head = Some(begun);
+                        }
+                        return wait;
                     }
-                    return wait;
                 }
                 self.reopen_for(id, now);
                 (JobState::Opened, attempts + 1, *release, |key, _| Step::Send(key))
@@ -202,7 +207,8 @@ impl Lane {
         active.attempts = attempts;
         active.release = release;
         active.entry = Some(record.now.clone());
-        active.taken = now;
+        active.begun = now;
+        active.slot = slot;
         if opens {
             self.sending += 1;
         }
@@ -213,16 +219,16 @@ impl Lane {
         Turn::Moved
     }
 
-    /// Why a job may not be sent right now; takes the pacer's turn if it may.
-    fn must_wait(&mut self, id: &CampaignId, now: Instant) -> Option<Turn> {
-        let most = if self.gate.is_probing() { 1 } else { self.max_in_flight };
+    /// A place in the gateway's windows, or why a job may not be sent right now.
+    fn take_slot(&mut self, id: &CampaignId, now: Instant) -> Result<Slot, Turn> {
+        let most = if self.gate.is_probing() { 1 } else { self.pacer.most_in_flight(self.max_in_flight) };
         if self.sending >= most {
-            return Some(Turn::Wait(None));
+            return Err(Turn::Wait(None));
         }
         if self.rolls.get(id).is_some_and(|roll| roll.gate.is_probing() && roll.sending > 0) {
-            return Some(Turn::Skip);
+            return Err(Turn::Skip);
         }
-        self.pacer.try_take(now).err().map(|at| Turn::Wait(Some(at)))
+        self.pacer.try_take(now).map_err(|at| Turn::Wait(Some(at)))
     }
 
     fn take_in_hand(&mut self, id: &CampaignId, begun: Begun, batch: u8) -> &mut Active {
@@ -241,7 +247,8 @@ impl Lane {
             job: begun.job,
             batch,
             first_seen,
-            taken: self.clock.now(),
+            begun: self.clock.now(),
+            slot: None,
         };
         self.active.entry(begun.key).insert_entry(active).into_mut()
     }

@@ -28,7 +28,7 @@ impl Lane {
         let mut acks = Vec::new();
         for step in steps {
             match step {
-                Step::Send(key) => self.send(key, now),
+                Step::Send(key) => self.send_in_turn(key, now),
                 Step::Settle(key, settle) => self.settle(key, settle, &mut acks),
                 Step::Registered(id) => {
                     if let Some(roll) = self.rolls.get_mut(&id) {
@@ -67,13 +67,34 @@ impl Lane {
         });
     }
 
-    /// The attempt is durable: the request leaves, unless something has paused it meanwhile.
+    /// The attempt is durable: the request leaves once its turn has come. As turns are given ahead, writing costs no time.
+    fn send_in_turn(&mut self, key: Key, now: Instant) {
+        let Some((active, slot)) = self.active.get(&key).and_then(|active| Some((active, active.slot?))) else { return };
+        self.pacer.written(now.saturating_duration_since(active.begun));
+        if slot.at <= now && self.leaving.is_empty() {
+            self.send(key, now);
+        } else {
+            self.leaving.push_back((slot.at, key));
+        }
+    }
+
+    /// Sends what was written before its turn had come.
+    pub(super) fn send_due(&mut self, now: Instant) {
+        while self.leaving.front().is_some_and(|(at, _)| *at <= now || self.stopping) {
+            let Some((_, key)) = self.leaving.pop_front() else { break };
+            self.send(key, now);
+        }
+    }
+
+    /// The request leaves, unless something has paused it meanwhile.
     fn send(&mut self, key: Key, now: Instant) {
         let may = !self.stopping && self.is_open() && self.may_still_leave(&key);
         let (Some(gateway), true) = (self.gateway.clone(), may) else { return self.unsend(key, now) };
         let Some(active) = self.active.get_mut(&key) else { return };
-        self.pacer.departed(active.taken, now);
-        active.taken = now;
+        active.begun = now;
+        if let Some(slot) = active.slot {
+            self.pacer.departed(slot, now);
+        }
         let Some(job) = &active.job else { return };
         let Some(roll) = self.rolls.get(&key.0) else { return };
         let options = roll.campaign.options;
@@ -100,6 +121,9 @@ impl Lane {
     /// An opened attempt that was never sent is taken back.
     fn unsend(&mut self, key: Key, now: Instant) {
         self.landed(&key.0);
+        if let Some(slot) = self.active.get(&key).and_then(|active| active.slot) {
+            self.pacer.forget(slot);
+        }
         let attempts = self.active.get(&key).map_or(0, |active| active.attempts.saturating_sub(1));
         self.conclude(key, JobState::Waiting, attempts, Settle::Return, now);
     }
@@ -119,8 +143,10 @@ impl Lane {
         self.landed(&key.0);
         let Some(active) = self.active.get(&key) else { return };
         let (Some(job), Some(roll)) = (&active.job, self.rolls.get_mut(&key.0)) else { return };
-        let begun = active.taken;
-        self.pacer.answered(begun, now, answer.windows);
+        let begun = active.begun;
+        if let Some(slot) = active.slot {
+            self.pacer.answered(slot, self.sending, now, &answer);
+        }
         let subject = Subject {
             account: self.account.clone(),
             campaign: key.0.clone(),

@@ -50,7 +50,10 @@ impl Lane {
         let now = self.clock.now();
         let limits = self.pacer.limits();
         let (second, minute) = self.pacer.used(now);
-        let window = |limit: Option<u32>, used| limit.map(|limit| WindowView { limit, used });
+        let others = self.pacer.left_to_others();
+        let window = |limit: Option<u32>, used, others: Option<u32>| {
+            limit.map(|limit| WindowView { limit, used, others: others.unwrap_or(0) })
+        };
         let open = self.rolls.values().filter(|roll| roll.campaign.ended.is_none()).count();
         AccountView {
             name: self.account.clone(),
@@ -58,9 +61,10 @@ impl Lane {
             pause: self.gate.pause().map(|pause| account_pause(&self.account, pause)),
             campaigns: open as u64,
             in_flight: self.sending as u64,
+            most_in_flight: self.pacer.most_in_flight(self.max_in_flight) as u64,
             max_in_flight: self.max_in_flight as u64,
-            second: window(limits.second, second),
-            minute: window(limits.minute, minute),
+            second: window(limits.second, second, others.second),
+            minute: window(limits.minute, minute, others.minute),
             rate_per_second: self.meter.per_second(now),
             held_for: self.pacer.held_for(now),
             probing: self.gate.is_probing(),

@@ -1,0 +1,144 @@
+//! How many requests may be under way at once: as many as the rate and the gateway's latency make, and some more.
+//!
+//! With a rate that is Little's law. Without one it is the gradient of the latency, as in Netflix's concurrency-limits (Gradient2): the
+//! number grows gently while answers come about as fast as usual, and shrinks when they come slower.
+
+use std::time::Duration;
+
+/// Never fewer; latency may change.
+const LEAST: f64 = 8.0;
+
+/// Before anything is known.
+const FIRST: f64 = 32.0;
+
+/// Room over what Little's law asks for, so that latency may grow for a moment.
+const HEADROOM: f64 = 1.5;
+
+/// How much slower than usual answers may become before the number shrinks.
+const TOLERANCE: f64 = 1.5;
+
+/// Least share that a round of slow answers leaves.
+const STEEPEST: f64 = 0.5;
+
+/// Weight of a round in the number, and in the usual latency.
+const SMOOTHING: f64 = 0.2;
+const WEIGHT: f64 = 1.0 / 16.0;
+
+/// The number, and what it is made of. Latencies in seconds.
+#[derive(Debug)]
+pub(super) struct Flight {
+    most: f64,
+    usual: f64,
+    stray: f64,
+    long: f64,
+    /// Of this round: answers, the sum of their latencies, and whether the number was made use of.
+    answers: f64,
+    sum: f64,
+    used: bool,
+    /// No round has been slow yet, so the number may double.
+    starting: bool,
+}
+
+impl Default for Flight {
+    fn default() -> Self {
+        Self { most: FIRST, usual: 0.0, stray: 0.0, long: 0.0, answers: 0.0, sum: 0.0, used: false, starting: true }
+    }
+}
+
+impl Flight {
+    /// An answer after `trip`, with so many under way, at so many requests per second; none without limit. `lead` is how much longer
+    /// than the way each is under way.
+    pub(super) fn answered(&mut self, trip: Duration, in_flight: usize, rate: Option<f64>, lead: Duration) {
+        let trip = trip.as_secs_f64();
+        if self.usual == 0.0 {
+            (self.usual, self.stray, self.long) = (trip, trip / 2.0, trip);
+        }
+        // weights of TCP's round trip estimate, RFC 6298
+        self.stray += ((trip - self.usual).abs() - self.stray) / 4.0;
+        self.usual += (trip - self.usual) / 8.0;
+        match rate {
+            Some(rate) => self.most = LEAST + rate * (self.usual + 2.0 * self.stray + lead.as_secs_f64()) * HEADROOM,
+            None => self.climb(trip, in_flight),
+        }
+    }
+
+    fn climb(&mut self, trip: f64, in_flight: usize) {
+        self.answers += 1.0;
+        self.sum += trip;
+        self.used |= in_flight as f64 >= self.most / 2.0;
+        if self.answers < self.most {
+            return;
+        }
+        let short = self.sum / self.answers;
+        self.long += (short - self.long) * WEIGHT;
+        if self.long > 2.0 * short {
+            self.long *= 0.95; // the usual came down
+        }
+        let gradient = (TOLERANCE * self.long / short.max(1e-6)).clamp(STEEPEST, 1.0);
+        self.starting &= gradient >= 1.0;
+        if self.used || gradient < 1.0 {
+            let aim = if self.starting { self.most * 2.0 } else { self.most * gradient + self.most.sqrt() };
+            let weight = if self.starting { 1.0 } else { SMOOTHING };
+            self.most += (aim - self.most) * weight;
+        }
+        (self.answers, self.sum, self.used) = (0.0, 0.0, false);
+    }
+
+    /// Most requests under way now, up to this ceiling; at least one.
+    pub(super) fn most(&mut self, ceiling: usize) -> usize {
+        self.most = self.most.clamp(LEAST, (ceiling as f64).max(LEAST));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between LEAST and the ceiling")]
+        let most = self.most as usize;
+        most.min(ceiling).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn at_rate(flight: &mut Flight, latency: Duration, answers: usize) -> usize {
+        (0..answers).for_each(|_| flight.answered(latency, 0, Some(80.0), MS));
+        flight.most(256)
+    }
+
+    #[test]
+    fn the_rate_is_held_at_any_latency_with_no_more_than_that_takes() {
+        let mut flight = Flight::default();
+        for (latency, needed) in [(20, 2), (2000, 160), (20, 2), (50, 4)] {
+            let most = at_rate(&mut flight, latency * MS, 200);
+            assert!(most > needed && most <= 8 + needed * 2, "{most} at {latency} ms");
+        }
+        // Latency that jumps is learnt from a few answers.
+        assert!(at_rate(&mut flight, 2000 * MS, 4) > 160);
+        assert_eq!(flight.most(64), 64);
+    }
+
+    /// A gateway that does 1,000/s and has 20 ms of latency: beyond 20 under way it only queues.
+    fn queueing(flight: &mut Flight, rounds: usize, per_second: f64) -> usize {
+        for _ in 0..rounds {
+            let most = flight.most(1000);
+            let latency = Duration::from_secs_f64((most as f64 / per_second).max(0.020));
+            (0..most).for_each(|_| flight.answered(latency, most, None, MS));
+        }
+        flight.most(1000)
+    }
+
+    #[test]
+    fn without_a_rate_it_grows_while_latency_stays_and_shrinks_when_it_rises() {
+        let mut flight = Flight::default();
+        let fast = queueing(&mut flight, 50, 100_000.0);
+        assert_eq!(fast, 1000);
+        let slow = (1..40).map(|_| queueing(&mut flight, 1, 500.0)).min().unwrap();
+        assert!(slow < 600, "{slow}");
+    }
+
+    #[test]
+    fn what_is_not_made_use_of_does_not_grow() {
+        let mut flight = Flight::default();
+        (0..1000).for_each(|_| flight.answered(20 * MS, 3, None, MS));
+        assert_eq!(flight.most(1000), 32);
+    }
+}

@@ -1,0 +1,118 @@
+//! What others use of the account's limit: the gateway's own count of a window, less what is ours in it.
+//!
+//! Which of our requests were in the window when one of them arrived is known to a few requests only. So two things are learnt: on
+//! average, which is exact after a second; and at once, what no doubt explains.
+
+use super::log::{Micros, SECOND};
+
+/// Over how long the average is taken that says whether there is anybody.
+const AVERAGE: f64 = 0.5 * SECOND as f64;
+
+/// Over how long the short average is taken, whose peaks are heeded.
+const SHORT: f64 = 0.1 * SECOND as f64;
+
+/// Most weight of one answer in an average.
+const MOST_WEIGHT: f64 = 0.2;
+
+/// Over how long their usual number is taken, and how far they stray from it.
+const LONG: f64 = 4.0 * SECOND as f64;
+
+/// How long a peak is heeded, once to twice.
+const PEAK: Micros = 4 * SECOND;
+
+/// How many times further than usual they may stray beyond their latest peak.
+const STRAY: f64 = 1.0;
+
+/// An average below this is nobody.
+const NOBODY: f64 = 0.75;
+
+/// Requests of others in one window.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    mean: f64,
+    short: f64,
+    long: f64,
+    stray: f64,
+    heard: Micros,
+    /// The highest of this span and the span before.
+    peaks: [f64; 2],
+    /// The highest count that no doubt explains, as above.
+    sure: [f64; 2],
+    span_ends: Micros,
+}
+
+impl Others {
+    /// An answer by which `others` requests in the window are not ours, give or take `doubt`. A full window may hold any number more.
+    pub(super) fn add(&mut self, others: f64, doubt: f64, full: bool, now: Micros) {
+        if full && others < self.short {
+            return;
+        }
+        if now >= self.span_ends {
+            let gone = now >= self.span_ends + PEAK;
+            for peaks in [&mut self.peaks, &mut self.sure] {
+                *peaks = [0.0, if gone { 0.0 } else { peaks[0] }];
+            }
+            self.span_ends = now + PEAK;
+        }
+        let since = now.saturating_sub(self.heard).max(0) as f64;
+        self.heard = now;
+        let others = others.max(-doubt);
+        let towards =
+            |mean: &mut f64, value: f64, time: f64| *mean += (value - *mean) * (since / (since + time)).min(MOST_WEIGHT);
+        towards(&mut self.mean, others, AVERAGE);
+        towards(&mut self.short, others, SHORT);
+        towards(&mut self.long, self.short, LONG);
+        towards(&mut self.stray, (self.short - self.long).abs(), LONG);
+        self.peaks[0] = self.peaks[0].max(self.short);
+        self.sure[0] = self.sure[0].max(others - doubt);
+    }
+
+    /// How many requests of others the window must be expected to hold.
+    pub(super) fn expected(&self) -> u32 {
+        let higher = |peaks: [f64; 2]| peaks[0].max(peaks[1]);
+        let usual = if self.mean < NOBODY { 0.0 } else { higher(self.peaks) + STRAY * self.stray };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
+        let expected = usual.max(higher(self.sure)).ceil() as u32;
+        expected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GAP: Micros = SECOND / 80;
+
+    #[test]
+    fn nobody_is_nobody_however_uncertain_the_count() {
+        let mut others = Others::default();
+        for n in 0..1000 {
+            others.add(f64::from([-2, 1, 0, 2, -1][n as usize % 5]), 3.0, false, n * GAP);
+            assert_eq!(others.expected(), 0);
+        }
+    }
+
+    #[test]
+    fn a_burst_is_seen_at_once_a_steady_sender_exactly_and_both_are_forgotten() {
+        let mut others = Others::default();
+        let mut hear = |count: f64, from: Micros, until: Micros| {
+            (from..until).for_each(|n| others.add(count, 3.0, false, n * GAP));
+            others.expected()
+        };
+        assert_eq!(hear(0.0, 0, 80), 0);
+        assert_eq!(hear(20.0, 80, 81), 17);
+        assert!((10..=12).contains(&hear(10.0, 81, 30 * 80)));
+        assert_eq!(hear(0.0, 30 * 80, 40 * 80), 0);
+    }
+
+    #[test]
+    fn a_full_window_never_lowers_what_is_expected() {
+        let mut others = Others::default();
+        for n in 0..160 {
+            others.add(10.0, 3.0, false, n * GAP);
+        }
+        let before = others.expected();
+        (160..320).for_each(|n| others.add(-30.0, 3.0, true, n * GAP));
+        assert_eq!(others.expected(), before);
+    }
+}

@@ -1,0 +1,165 @@
+//! The pacer against a simulated gateway, over many seeds: how often it is refused, and how much of what is possible it uses.
+//!
+//! What is possible: a sender that knows no more than J, the slowest way up less the fastest, and wants no refusal can use 1/(1+J) of
+//! the limit.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail loudly")]
+#![expect(clippy::print_stdout, reason = "the figures are what is wanted of a long run")]
+
+mod world;
+
+use campaignd::pacer::{Limits, Pace, Plan, Reserve};
+use world::{Case, How, MS, Other, Report, Way, World};
+
+/// Seeds of every case; `PACING_SEEDS` asks for more, `PACING_FIRST` starts elsewhere.
+const SEEDS: u64 = 6;
+
+/// From this second on a run has settled.
+const SETTLED: u64 = 5;
+
+fn from_env(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// What came of all seeds.
+#[derive(Default)]
+struct Sum {
+    /// Requests let through per second, in each run.
+    rates: Vec<f64>,
+    ours: usize,
+    refused: usize,
+    theirs: u64,
+    their_refused: u64,
+}
+
+impl Sum {
+    fn of(name: &str, case: &Case, rate: impl Fn(&Report) -> f64) -> Self {
+        let mut sum = Self::default();
+        let first = from_env("PACING_FIRST", 0);
+        for seed in first..first + from_env("PACING_SEEDS", SEEDS) {
+            let report = World::run(case, seed);
+            sum.rates.push(rate(&report));
+            sum.ours += report.ours.len();
+            sum.refused += report.refused.len();
+            sum.theirs += report.theirs;
+            sum.their_refused += report.their_refused;
+        }
+        let (refused, theirs) = (sum.refused(), sum.their_refused);
+        println!("{name}: {:.2}/s, refused {refused:.2} in 10,000; of others {theirs} of {}", sum.rate(), sum.theirs);
+        sum
+    }
+
+    fn rate(&self) -> f64 {
+        self.rates.iter().sum::<f64>() / self.rates.len() as f64
+    }
+
+    /// Of 10,000.
+    fn refused(&self) -> f64 {
+        self.refused as f64 * 10_000.0 / self.ours as f64
+    }
+}
+
+fn settled(case: &Case) -> impl Fn(&Report) -> f64 {
+    let until = case.seconds;
+    move |report| report.rate(SETTLED, until)
+}
+
+/// Runs the case: at least this rate, and at most so many refusals in 10,000.
+fn check(name: &str, case: &Case, least: f64, most_refused: f64) -> Sum {
+    let sum = Sum::of(name, case, settled(case));
+    assert!(sum.rate() >= least, "{name}: {:.2}/s is less than {least:.2}/s", sum.rate());
+    assert!(sum.refused() <= most_refused, "{name}: {:.2} refusals in 10,000", sum.refused());
+    sum
+}
+
+fn default() -> Case {
+    Case::new(80, 4800)
+}
+
+fn with_way(up: Way, down: Way) -> Case {
+    Case { up, down, ..default() }
+}
+
+fn with_others(reserve: u32, rate: f64, how: How) -> Case {
+    let plan = Plan { reserve: Reserve::Requests(reserve), ..default().plan };
+    Case { plan, others: vec![Other { from: 0, until: 60, rate, how }], ..default() }
+}
+
+#[test]
+fn jitter_costs_what_it_must_and_not_more() {
+    check("20 ms", &default(), 0.995 * 80.0 / 1.02, 1.0);
+    let wide = Way::Uniform(5 * MS, 85 * MS);
+    check("80 ms", &with_way(wide, wide), 0.99 * 80.0 / 1.08, 1.0);
+    let way = Way::Uniform(25 * MS, 25 * MS);
+    check("none", &with_way(way, way), 0.995 * 80.0, 1.0);
+}
+
+#[test]
+fn tails_cost_their_average_and_not_their_length() {
+    let tail = Way::Lognormal(10 * MS, 15_000.0, 0.7);
+    check("lognormal", &with_way(tail, tail), 0.955 * 80.0, 1.0);
+    check("standing still", &Case { still: Some((6.0, 150 * MS)), ..default() }, 0.965 * 80.0, 1.0);
+}
+
+#[test]
+fn a_steady_sender_on_the_same_key_is_left_alone() {
+    // With its own jitter it sends at most 11 in any second.
+    let sum = check("10/s, reserve 11", &with_others(11, 10.0, How::Evenly), 0.95 * 70.0, 1.0);
+    assert_eq!(sum.their_refused, 0, "of {}", sum.theirs);
+    let sum = check("10/s unevenly, reserve 14", &with_others(14, 10.0, How::Unevenly), 62.0, 1.0);
+    assert!(sum.their_refused * 1000 <= sum.theirs, "{} of {}", sum.their_refused, sum.theirs);
+}
+
+#[test]
+fn without_a_reserve_others_are_found_and_yielded_to() {
+    let evenly = check("10/s, no reserve", &with_others(0, 10.0, How::Evenly), 0.93 * 70.0, 10.0);
+    assert!(evenly.their_refused * 100 <= evenly.theirs, "{} of {}", evenly.their_refused, evenly.theirs);
+    let sum = check("10/s by chance, no reserve", &with_others(0, 10.0, How::Independently), 50.0, 50.0);
+    assert!(sum.their_refused * 50 <= sum.theirs, "{} of {}", sum.their_refused, sum.theirs);
+    check("bursts of 5, no reserve", &with_others(0, 10.0, How::InBursts(5)), 40.0, 100.0);
+}
+
+#[test]
+fn room_is_given_at_once_and_taken_back() {
+    let others = vec![Other { from: 20, until: 40, rate: 20.0, how: How::Evenly }];
+    let plan = Plan { reserve: Reserve::Requests(4), ..default().plan };
+    let case = Case { plan, others, ..default() };
+    let before = Sum::of("before others come", &case, |report| report.rate(5, 20)).rate();
+    let during = Sum::of("while they send 20/s", &case, |report| report.rate(25, 40)).rate();
+    let after = Sum::of("after they have gone", &case, |report| report.rate(52, 60));
+    assert!(before > 0.995 * 76.0 / 1.02, "{before}");
+    assert!((53.0..60.0).contains(&during), "{during}");
+    assert!(after.rate() > 0.99 * 76.0 / 1.02, "{}", after.rate());
+    assert!(after.their_refused * 100 <= after.theirs, "{} of {}", after.their_refused, after.theirs);
+}
+
+#[test]
+fn a_minute_limit_far_below_the_second_limit_is_used_to_the_full() {
+    let case = Case { seconds: 180, ..Case::new(100, 1000) };
+    let sum = Sum::of("100/s and 1,000/min", &case, |report| report.rate(60, 180));
+    assert!(sum.rate() > 0.995 * 1000.0 / 60.0, "{}", sum.rate());
+    assert!(sum.refused() <= 1.0, "{}", sum.refused());
+    let burst = Case { plan: Plan { pace: Pace::Burst, ..case.plan }, ..case };
+    let first = Sum::of("the same in bursts, first ten seconds", &burst, |report| report.rate(0, 10));
+    assert!(first.rate() > 90.0, "{}", first.rate());
+    let all = Sum::of("the same in bursts", &burst, |report| report.rate(0, 180));
+    assert!(all.rate() > 0.98 * 1000.0 / 60.0, "{}", all.rate());
+    assert!(all.refused() <= 1.0, "{}", all.refused());
+}
+
+#[test]
+fn a_changed_limit_is_followed_within_a_second_both_ways() {
+    let low = Limits { second: Some(40), minute: Some(2400) };
+    let case = Case { limits: vec![(0, default().plan.limits), (20, low), (40, default().plan.limits)], ..default() };
+    let down = Sum::of("half the limit", &case, |report| report.rate(22, 40));
+    assert!(down.rate() > 0.99 * 40.0 / 1.02, "{}", down.rate());
+    let up = Sum::of("the whole limit again", &case, |report| report.rate(41, 60));
+    assert!(up.rate() > 0.98 * 80.0 / 1.02, "{}", up.rate());
+    // Those under way when the limit fell.
+    assert!(up.refused <= 8 * up.rates.len(), "{} in {} runs", up.refused, up.rates.len());
+}
+
+#[test]
+fn a_restart_neither_bursts_nor_stalls() {
+    check("restarts", &Case { restarts: vec![20, 40], ..default() }, 0.99 * 80.0 / 1.02, 2.0);
+}
