@@ -150,6 +150,7 @@ impl Broker for SimBroker {
     async fn prepare(&self, campaign: &CampaignId) -> Result<Prepared, BrokerError> {
         tokio::time::sleep(Duration::from_millis(200)).await;
         self.fails_sometimes().await?;
+        self.witness.note(|| format!("{campaign} has a queue"));
         Ok(Prepared { existed: self.lock().bind(campaign) })
     }
 
@@ -200,7 +201,9 @@ impl Broker for SimBroker {
 
     async fn remove(&self, campaign: &CampaignId) -> Result<bool, BrokerError> {
         self.fails_sometimes().await?;
-        Ok(self.lock().unbind(campaign))
+        let gone = self.lock().unbind(campaign);
+        self.witness.note(|| format!("the queue of {campaign} is gone: {gone}"));
+        Ok(gone)
     }
 
     async fn remember(&self, campaign: &CampaignId, note: &[u8]) -> Result<(), BrokerError> {

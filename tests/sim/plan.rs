@@ -128,7 +128,7 @@ impl Plan {
     /// Everything goes wrong now and then, each as often as the seed says and some of it not at all.
     pub(crate) fn disaster(seed: u64) -> Self {
         let mut dice = Dice::seed_from_u64(seed ^ 0x5eed);
-        let loses_disk = false;
+        let loses_disk = dice.random_bool(0.2);
         let accounts: Vec<AccountPlan> = (0..dice.random_range(1..=3)).map(|_| AccountPlan::draw(&mut dice)).collect();
         let count = dice.random_range(1..=4);
         let large = dice.random_bool(0.1);

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{Active, Key, Lane, Step};
 use crate::broker::Delivery;
-use crate::campaign::{Entry, JobState, Phase, Record};
+use crate::campaign::{Entry, JobState, Record};
 use crate::engine::triage::{Case, Triage, own_death, triage};
 use crate::job::{CampaignId, Job, JobId};
 use crate::outcome::Settle;
@@ -191,7 +191,7 @@ impl Lane {
                         return wait;
                     }
                 }
-                self.reopen_for(id, now);
+                self.reopen(id, now);
                 (JobState::Opened, attempts + 1, *release, |key, _| Step::Send(key))
             }
         };
@@ -282,13 +282,6 @@ impl Lane {
             self.put_campaign(id, None, now);
         }
         index
-    }
-
-    /// A finished campaign that gets one more job to send is running again.
-    fn reopen_for(&mut self, id: &CampaignId, now: Instant) {
-        let Some(roll) = self.rolls.get_mut(id).filter(|roll| roll.campaign.phase == Phase::Finished) else { return };
-        roll.campaign.reopen();
-        self.put_campaign(id, None, now);
     }
 
     pub(super) fn complain_of_store(&self, error: &StoreError) {

@@ -241,10 +241,11 @@ impl Lane {
             Some(jobs) => roll.campaign.counts.announce(announcement.batch.as_deref(), jobs),
             None => false,
         };
-        if news && roll.campaign.counts.open() > 0 {
-            roll.campaign.reopen();
-        }
+        let goes_on = news && roll.campaign.counts.open() > 0;
         self.put_campaign(id, None, now);
+        if goes_on {
+            self.reopen(id, now);
+        }
         self.attention.insert(id.clone());
     }
 }

@@ -146,17 +146,9 @@ impl Lane {
             chosen.push((released(letter, release), letter.tag));
         }
         if !chosen.is_empty() {
-            self.go_on(id, now);
+            self.reopen(id, now);
         }
         self.journal.follow(Step::Release(Box::new(Release { letters, chosen, stale, answer })), now);
-    }
-
-    /// A finished campaign with released letters runs again, in a queue made anew.
-    fn go_on(&mut self, id: &CampaignId, now: tokio::time::Instant) {
-        let Some(roll) = self.rolls.get_mut(id).filter(|roll| roll.campaign.phase == Phase::Finished) else { return };
-        roll.campaign.reopen();
-        self.put_campaign(id, None, now);
-        self.attention.insert(id.clone());
     }
 
     pub(super) fn publish_released(&mut self, release: Release) {
@@ -189,7 +181,8 @@ pub(super) fn answer_release(answer: Answer<u64>, result: Result<u64, BrokerErro
 }
 
 fn released(letter: &Delivery, release: u32) -> Message {
-    let headers = Headers { release, attempts: 0, death: None, routed_to: None, ..letter.message.headers.clone() };
+    let headers =
+        Headers { release, attempts: 0, redelivered: false, death: None, routed_to: None, ..letter.message.headers.clone() };
     Message { body: letter.message.body.clone(), headers }
 }
 

@@ -7,9 +7,9 @@ use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
-use super::Lane;
 use super::roll::{BROKER_RETRY, Link, Note, Roll};
 use super::settle::{Chore, Place, ack_patiently, publish_until_confirmed};
+use super::{Lane, Step};
 use crate::broker::{BrokerError, Delivery, Event, Headers, Message, Source, Subscription, SubscriptionId};
 use crate::campaign::Phase;
 use crate::engine::Note as BrokerNote;
@@ -88,6 +88,17 @@ impl Lane {
         let counts = &roll.campaign.counts;
         tracing::info!(campaign = %id, account = %self.account, sent = counts.sent, failed = counts.dead, "finished");
         self.put_campaign(id, None, now);
+    }
+
+    /// A finished campaign that gets more to send is running again. If its queue is gone, a new one is made only once that is on disk:
+    /// after a crash in between nobody would look for it.
+    pub(super) fn reopen(&mut self, id: &CampaignId, now: Instant) {
+        let Some(roll) = self.rolls.get_mut(id).filter(|roll| roll.campaign.phase == Phase::Finished) else { return };
+        let queue_gone = roll.campaign.queue_gone;
+        roll.campaign.reopen();
+        roll.registered &= !queue_gone;
+        self.put_campaign(id, queue_gone.then(|| Step::Registered(id.clone())), now);
+        self.attention.insert(id.clone());
     }
 
     /// Drops the ledger of a campaign that has been over for long; its record stays, so that its id is not used again by accident.

@@ -73,8 +73,9 @@ impl Lane {
         let own = self.rolls.get(&key.0).and_then(Roll::subscription);
         let Some(active) = self.active.get(&key) else { return };
         if Some(active.tag.subscription) != own {
-            // It came by the intake, or by a link that is gone: a copy in its own queue replaces it.
-            let message = wait_message(active);
+            // It came by the intake, or by a link that is gone: a copy in its own queue replaces it, and it may come again itself.
+            let mut message = wait_message(active);
+            message.headers.redelivered = true;
             return self.publish(key, message, Place::Jobs);
         }
         let delivery = Delivery { tag: active.tag, message: active.message.clone(), redelivered: active.redelivered };
