@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help demo test sim chaos pacing bench install-tools
+.PHONY: help demo test sim chaos pacing bench fuzz install-tools
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -26,6 +26,17 @@ pacing: ## the pacer against a simulated gateway: SEEDS runs of each kind; print
 
 bench: ## CPU per job, memory, pacing; see benches/
 	$(CARGO) bench --locked
+
+SECONDS ?= 60
+LAW ?= $(basename $(notdir $(wildcard tests/fuzz/targets/*.rs)))
+
+fuzz: ## libFuzzer on each law in src/laws.rs for SECONDS=60, or on one by LAW=job; needs cargo-fuzz and g++
+	@for law in $(LAW); do \
+		mkdir -p tests/fuzz/corpus/$$law; \
+		dict=tests/fuzz/dictionaries/$$law.dict; \
+		$(CARGO) fuzz run --fuzz-dir tests/fuzz --sanitizer none $$law tests/fuzz/corpus/$$law tests/fuzz/seeds/$$law -- \
+			-max_total_time=$(SECONDS) -max_len=4096 -timeout=10 $$(test -e $$dict && echo -dict=$$dict) || exit 1; \
+	done
 
 install-tools: ## what the tests need and a fresh machine lacks: RabbitMQ, systemd-analyze
 	@set -e; for script in tests/support/install-*.sh; do sh "$$script"; done

@@ -9,6 +9,8 @@ mod dead;
 mod guard;
 mod health;
 mod jobs;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod laws;
 mod refusal;
 mod wire;
 

@@ -1,6 +1,8 @@
 //! The configuration: one TOML file over the compiled-in `config/campaignd.toml`. After [`Config::load`] nothing in it needs checking
 //! again; secrets are read by a step of their own, so that commands that need none run without the right to read them.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod laws;
 mod mistake;
 mod reader;
 mod secret;

@@ -3,6 +3,8 @@
 mod gate;
 mod handle;
 mod lane;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod laws;
 mod meter;
 mod note;
 mod router;

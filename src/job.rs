@@ -3,6 +3,8 @@
 //! The wire format stands in `config/job.schema.json`; any producer in any language may write it.
 
 mod id;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod laws;
 mod message;
 mod recipient;
 mod schema;
@@ -13,6 +15,7 @@ pub use message::{Message, MessageKind};
 pub use recipient::{Recipient, RecipientError};
 pub use schema::SCHEMA;
 pub use wire::{JobError, MAX_BODY_BYTES};
+pub(crate) use wire::{byte_offset, without_values};
 
 use jiff::Timestamp;
 

@@ -15,6 +15,8 @@ mod disk;
 pub mod engine;
 pub mod gateway;
 pub mod job;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 pub mod logging;
 pub mod notify;
 pub mod outcome;

@@ -6,6 +6,8 @@ mod country;
 mod decide;
 mod describe;
 mod history;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod laws;
 mod load;
 mod mistakes;
 mod read;

@@ -6,6 +6,8 @@
 mod csv;
 mod input;
 mod jobs;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod laws;
 mod ndjson;
 mod number;
 mod rows;

@@ -53,7 +53,7 @@ fn is_json(value: &HeaderValue) -> bool {
 }
 
 /// `host` or `host:port`, where host is `localhost` or a loopback address.
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
             Some((address, port)) if port.is_empty() || is_port(port) => address,
@@ -69,7 +69,8 @@ fn is_loopback(host: &str) -> bool {
 }
 
 fn is_port(text: &str) -> bool {
-    text.strip_prefix(':').is_some_and(|digits| digits.parse::<u16>().is_ok())
+    // u16 itself would take a `+`
+    text.strip_prefix(':').is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok())
 }
 
 #[cfg(test)]
@@ -90,6 +91,7 @@ mod tests {
             "0.0.0.0",
             "[::2]:1",
             "localhost:x",
+            "localhost:+80",
             "127.0.0.1@evil",
             "[::1]x",
         ] {

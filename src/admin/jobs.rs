@@ -51,7 +51,7 @@ pub(super) async fn publish(
     Ok(Json(Published { published: count }))
 }
 
-fn messages(campaign: &CampaignId, batch: Option<&str>, body: &Bytes) -> Result<Vec<Message>, Refusal> {
+pub(super) fn messages(campaign: &CampaignId, batch: Option<&str>, body: &Bytes) -> Result<Vec<Message>, Refusal> {
     let lines = body.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
     let message = |(index, line): (usize, &[u8])| {
         let job = Job::parse(line).map_err(|error| Refusal::bad(format!("line {}: {error}", index + 1), "mend that line"))?;

@@ -21,7 +21,7 @@ pub struct Trouble {
 
 /// A no.
 #[derive(Debug)]
-pub(super) struct Refusal(StatusCode, Trouble);
+pub(super) struct Refusal(pub(super) StatusCode, pub(super) Trouble);
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, error: impl ToString, what_to_do: impl Into<String>) -> Self {

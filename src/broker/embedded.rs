@@ -8,6 +8,8 @@
 //! | `w` due serial piece | a job that comes back later | `wait` |
 //! | `n` campaign | a note | `note` |
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod laws;
 mod message;
 mod meta;
 mod note;

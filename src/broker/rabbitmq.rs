@@ -6,6 +6,8 @@ mod connect;
 mod consume;
 mod errors;
 mod headers;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod laws;
 mod link;
 mod names;
 mod notes;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Options;
-use crate::job::{AccountName, CampaignId};
+use crate::job::{AccountName, CampaignId, without_values};
 
 /// Body of a message of AMQP type `campaign.v1`. With `jobs`, the batch is sealed: that many jobs, no more, belong to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,13 +33,13 @@ impl Announcement {
     /// Reads an announcement.
     ///
     /// # Errors
-    /// When the body is not the JSON described here.
+    /// When the body is not the JSON described here; the reason never quotes it.
     pub fn parse(body: &[u8]) -> Result<Self, AnnouncementError> {
         let known = ["campaign_id", "account", "sandbox", "mmlite", "on_unknown", "priority", "jobs", "batch"];
-        let fail = |e: serde_json::Error| AnnouncementError(e.to_string());
+        let fail = |e: serde_json::Error| AnnouncementError(without_values(&e));
         let members: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body).map_err(fail)?;
-        if let Some(name) = members.keys().find(|name| !known.contains(&name.as_str())) {
-            return Err(AnnouncementError(format!("unknown field `{name}`, expected one of {}", known.join(", "))));
+        if members.keys().any(|name| !known.contains(&name.as_str())) {
+            return Err(AnnouncementError(format!("it has a field that is none of {}", known.join(", "))));
         }
         serde_json::from_value(members.into()).map_err(fail)
     }

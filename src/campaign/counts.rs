@@ -108,8 +108,9 @@ impl Counts {
     /// Jobs known of: announced or seen, each once.
     #[must_use]
     pub fn enqueued(&self) -> u64 {
-        let all: u64 = self.batches.iter().map(|batch| batch.announced.unwrap_or(0).max(batch.seen)).sum();
-        all.saturating_sub(self.duplicates)
+        // a producer may announce any number
+        let each = self.batches.iter().map(|batch| batch.announced.unwrap_or(0).max(batch.seen));
+        each.fold(0, u64::saturating_add).saturating_sub(self.duplicates)
     }
 
     /// Jobs that nothing has been done for yet, or that were put back.
@@ -181,6 +182,14 @@ mod tests {
             5 => JobState::Cancelled,
             _ => JobState::Expired,
         }
+    }
+
+    #[test]
+    fn whatever_is_announced_adds_up() {
+        let mut counts = Counts::default();
+        counts.announce(Some("a"), u64::MAX);
+        counts.announce(Some("b"), 2);
+        assert_eq!((counts.enqueued(), counts.waiting(), counts.open()), (u64::MAX, u64::MAX, u64::MAX));
     }
 
     proptest! {

@@ -7,6 +7,8 @@ mod classify;
 mod description;
 mod envelope;
 mod headers;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod laws;
 mod retry_after;
 mod trouble;
 

@@ -106,13 +106,14 @@ fn located(text: &str, base: usize, error: &serde_json::Error) -> JobError {
     JobError { reason: without_values(error), offset }
 }
 
-fn byte_offset(text: &str, line: usize, column: usize) -> Option<usize> {
+/// Where serde's line and column, the latter in bytes, are in `text`.
+pub(crate) fn byte_offset(text: &str, line: usize, column: usize) -> Option<usize> {
     let before: usize = text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
     Some((before + column).min(text.len()))
 }
 
 /// serde quotes the offending value ("invalid type: string \"9053…\", expected …"); a body's values must not reach a log.
-fn without_values(error: &serde_json::Error) -> String {
+pub(crate) fn without_values(error: &serde_json::Error) -> String {
     let full = error.to_string();
     let text = full.rfind(" at line ").and_then(|at| full.get(..at)).unwrap_or(&full);
     for quoting in ["invalid type: ", "invalid value: ", "unknown variant ", "unknown field "] {

@@ -9,7 +9,7 @@ use std::ops::Range;
 use serde_json::value::RawValue;
 
 use super::input::MessageFile;
-use crate::job::{Message, MessageKind};
+use crate::job::{Message, MessageKind, byte_offset};
 
 /// Stands in for every value when the message's shape is checked before any recipient is read: passes as text and as a link.
 const SPECIMEN: &str = "https://example.com/";
@@ -57,7 +57,7 @@ impl Template {
     /// Bad JSON, a placeholder that is not closed or stands in a key, or no message object of the gateway: with line and column.
     pub fn parse(file: &MessageFile) -> Result<Self, TemplateError> {
         let text = file.text.trim_ascii_end();
-        let raw: &RawValue = serde_json::from_str(text).map_err(|e| from_json(&file.name, &e))?;
+        let raw: &RawValue = serde_json::from_str(text).map_err(|e| from_json(&file.name, text, 0, &e))?;
         let mut compiler = Compiler { file: &file.name, text, pieces: Vec::new(), names: Vec::new() };
         compiler.compile()?;
         let mut template = Self {
@@ -69,7 +69,7 @@ impl Template {
         };
         let specimen = template.render_with(|_| Some(SPECIMEN)).unwrap_or_else(|_| raw.get().to_owned());
         let shape = serde_json::from_str::<&RawValue>(&specimen).and_then(Message::parse);
-        template.kind = shape.map_err(|e| from_json(&file.name, &e))?.kind();
+        template.kind = shape.map_err(|e| wrong_shape(&file.name, text, raw, &e))?.kind();
         Ok(template)
     }
 
@@ -127,10 +127,32 @@ impl Template {
     }
 }
 
-fn from_json(file: &str, error: &serde_json::Error) -> TemplateError {
+/// A mistake that serde found in what stands in `text` from the byte `base` on.
+fn from_json(file: &str, text: &str, base: usize, error: &serde_json::Error) -> TemplateError {
+    let from_base = text.get(base..).unwrap_or_default();
+    let read = byte_offset(from_base, error.line(), error.column()).unwrap_or(0);
+    // serde counts what it has read, the byte it does not like included
+    let (line, column) = line_and_column(text, base + read.saturating_sub(1));
+    TemplateError { file: file.to_owned(), line, column, reason: reason(error) }
+}
+
+/// What is wrong with the specimen, which was made from `raw`, shown where it stands in the file: most mistakes are in both. The
+/// specimen has the lines of the file, but not its columns.
+fn wrong_shape(file: &str, text: &str, raw: &RawValue, error: &serde_json::Error) -> TemplateError {
+    let base = (raw.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+    let own = Message::parse(raw).err().filter(|own| reason(own) == reason(error));
+    own.map_or_else(
+        || {
+            let line = text.get(..base).unwrap_or_default().matches('\n').count() + error.line().max(1);
+            TemplateError { file: file.to_owned(), line, column: 1, reason: reason(error) }
+        },
+        |own| from_json(file, text, base, &own),
+    )
+}
+
+fn reason(error: &serde_json::Error) -> String {
     let full = error.to_string();
-    let reason = full.rfind(" at line ").and_then(|at| full.get(..at)).unwrap_or(&full).to_owned();
-    TemplateError { file: file.to_owned(), line: error.line().max(1), column: error.column().max(1), reason }
+    full.rfind(" at line ").and_then(|at| full.get(..at)).unwrap_or(&full).to_owned()
 }
 
 /// The inside of a JSON string.
@@ -159,7 +181,7 @@ impl Compiler<'_> {
             self.push_json(self.text.get(from..token.start).unwrap_or_default());
             from = token.end;
             let raw = self.text.get(token.clone()).unwrap_or_default();
-            let content: String = serde_json::from_str(raw).map_err(|e| from_json(self.file, &e))?;
+            let content: String = serde_json::from_str(raw).map_err(|e| from_json(self.file, self.text, token.start, &e))?;
             if !content.contains("{{") {
                 self.push_json(raw);
                 continue;
@@ -239,7 +261,11 @@ fn next_string(text: &str, from: usize) -> Option<Range<usize>> {
 }
 
 fn line_and_column(text: &str, at: usize) -> (usize, usize) {
-    let before = text.get(..at).unwrap_or(text);
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    let before = text.get(..at).unwrap_or_default();
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let column = before.get(line_start..).map_or(0, |line| line.chars().count());
     (before.matches('\n').count() + 1, column + 1)
@@ -294,6 +320,11 @@ mod tests {
             ("{\"type\":\"text\"}", "lacks the object"),
             ("[1]", "message must be a JSON object"),
             ("{\"type\":\"video\",\n\"video\":{}}", "message.json:1:"),
+            (
+                "\n {\"type\":\"text\",\"text\":{\"body\":\"{{a}}\",\n\"ş\":1},\"to\":\"{{b}}\"}",
+                "message.json:2:2: message must not hold `to`",
+            ),
+            ("{\"type\":\"text\",\n\"x\":\"şşş\", \"text\":7}", "message.json:2:19: invalid type"),
         ] {
             let error = template(text).unwrap_err();
             assert!(error.contains(says), "{error}");

@@ -15,6 +15,8 @@ mod campaign;
 mod copy;
 mod dropped;
 mod index;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod laws;
 mod ledger;
 mod memory;
 mod meta;

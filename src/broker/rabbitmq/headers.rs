@@ -90,7 +90,7 @@ pub(super) fn from_amqp(properties: &BasicProperties, key: &str) -> Headers {
     let mut headers = Headers {
         message_id: own(properties.message_id()),
         kind: own(properties.kind()),
-        routed_to: (!key.is_empty() && !is_announce_key(key)).then(|| key.to_owned()),
+        routed_to: campaign_key(key),
         ..Headers::default()
     };
     let Some(table) = properties.headers() else { return headers };
@@ -99,11 +99,14 @@ pub(super) fn from_amqp(properties: &BasicProperties, key: &str) -> Headers {
     headers.redelivered = read_number(table, REDELIVERED).unwrap_or(0_u32) > 0;
     headers.first_seen = read_text(table, FIRST_SEEN).and_then(|t| t.parse().ok());
     headers.batch = read_text(table, BATCH).map(str::to_owned);
-    if let Some(routed_to) = read_text(table, ROUTED_TO) {
-        headers.routed_to = Some(routed_to.to_owned());
-    }
+    headers.routed_to = read_text(table, ROUTED_TO).and_then(campaign_key).or(headers.routed_to);
     headers.death = read_death(table).map(Box::new);
     headers
+}
+
+/// The routing key, if a campaign may be meant by it.
+fn campaign_key(key: &str) -> Option<String> {
+    (!key.is_empty() && !is_announce_key(key)).then(|| key.to_owned())
 }
 
 fn read_death(table: &FieldTable) -> Option<Death> {
