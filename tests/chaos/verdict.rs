@@ -1,12 +1,18 @@
 //! Recipient by recipient: the gateway's books, the dead letters, the campaign's counts.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use campaignd::engine::{CampaignView, DeadLetter};
 use campaignd::outcome::{POISON, UNKNOWN_OUTCOME};
 use serde_json::Value;
+use tokio::time::Instant;
 
+use crate::daemon::pause_a_little;
 use crate::world::World;
+
+/// How long dead letters may take to be where the counts say that they are.
+const LETTERS: Duration = Duration::from_secs(30);
 
 /// What a comparison came to.
 #[derive(Debug, Clone, Default)]
@@ -48,7 +54,7 @@ pub(crate) enum Promise {
 /// Compares. What is wrong is told with full numbers: they are the test's own.
 pub(crate) async fn compare(world: &World, campaign: &str, people: &[u64], promise: Promise) -> Compared {
     let view = world.daemon.campaign(campaign).await.expect("the daemon answers");
-    let letters = dead_letters(world, campaign).await;
+    let letters = dead_letters(world, campaign, view.dead).await;
     let books = world.simulator.books();
     let reasons = |number: &u64| letters.get(number).map_or(&[][..], Vec::as_slice);
     let judged = people.iter().filter_map(|number| {
@@ -104,10 +110,21 @@ fn count(view: &CampaignView, people: &[u64], letters: &BTreeMap<u64, Vec<String
         .collect()
 }
 
-/// The reasons of every recipient's dead letters.
-async fn dead_letters(world: &World, campaign: &str) -> BTreeMap<u64, Vec<String>> {
+/// The reasons of every recipient's dead letters, once all that the campaign counts are there. A job whose letter was not confirmed
+/// before a kill comes again for it, and may do so after the campaign is over by its counts.
+async fn dead_letters(world: &World, campaign: &str, counted: u64) -> BTreeMap<u64, Vec<String>> {
     let path = format!("campaigns/{campaign}/dead?bodies=true&limit=1000000");
-    let letters: Vec<DeadLetter> = world.daemon.until("the dead letters", async || world.daemon.get(&path).await).await;
+    let end = Instant::now() + LETTERS;
+    loop {
+        let letters: Vec<DeadLetter> = world.daemon.until("the dead letters", async || world.daemon.get(&path).await).await;
+        if letters.len() as u64 >= counted || Instant::now() >= end {
+            return by_recipient(letters);
+        }
+        pause_a_little().await;
+    }
+}
+
+fn by_recipient(letters: Vec<DeadLetter>) -> BTreeMap<u64, Vec<String>> {
     let mut found: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     for letter in letters {
         let body: Value = serde_json::from_str(letter.body.as_deref().expect("a body")).expect("a job");
