@@ -18,17 +18,23 @@ pub const MAX_LENGTH: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 #[error("{0}")]
 pub struct UnitError(String);
 
+/// The beginning of what was written, in quotes: where a quote is not closed, what follows may be the lines below, secrets among them.
+fn quoted(text: &str) -> String {
+    format!("{:?}", text.lines().next().unwrap_or_default().chars().take(40).collect::<String>())
+}
+
 /// Reads a duration: `250ms`, `30s`, `5m`, `1h`, `1h 30m`, `7d`; a day has 24 hours.
 ///
 /// # Errors
 /// When it has no unit, is negative, or longer than [`MAX_LENGTH`].
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
-    let wrong = || UnitError(format!("{text:?} is no duration; write a number and a unit, for example 250ms, 30s, 5m, 1h or 7d"));
+    let wrong =
+        || UnitError(format!("{} is no duration; write a number and a unit, for example 250ms, 30s, 5m, 1h or 7d", quoted(text)));
     let span = SpanParser::new().parse_span(text.trim()).map_err(|_| wrong())?;
     let signed = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
     let length = Duration::try_from(signed).map_err(|_| wrong())?;
     if length > MAX_LENGTH {
-        return Err(UnitError(format!("{text:?} is too long; at most {} are allowed", show_duration(MAX_LENGTH))));
+        return Err(UnitError(format!("{} is too long; at most {} are allowed", quoted(text), show_duration(MAX_LENGTH))));
     }
     Ok(length)
 }
@@ -105,7 +111,8 @@ impl FromStr for Rate {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let wrong = || UnitError(format!("{text:?} is no rate; write a count and a time, for example 80/s, 4800/min or 5/10m"));
+        let wrong =
+            || UnitError(format!("{} is no rate; write a count and a time, for example 80/s, 4800/min or 5/10m", quoted(text)));
         let (count, per) = text.split_once('/').ok_or_else(wrong)?;
         let count = count.trim().parse().ok().filter(|&n| n > 0).ok_or_else(wrong)?;
         let per = per.trim();
@@ -142,10 +149,15 @@ impl FromStr for Limits {
             let window = match rate.window {
                 SECOND => &mut limits.second,
                 MINUTE => &mut limits.minute,
-                _ => return Err(UnitError(format!("{text:?}: the gateway counts per second (/s) and per minute (/min) only"))),
+                _ => {
+                    return Err(UnitError(format!(
+                        "{}: the gateway counts per second (/s) and per minute (/min) only",
+                        quoted(text)
+                    )));
+                }
             };
             if window.replace(rate.count).is_some() {
-                return Err(UnitError(format!("{text:?} names the same window twice")));
+                return Err(UnitError(format!("{} names the same window twice", quoted(text))));
             }
         }
         Ok(limits)
@@ -168,7 +180,7 @@ impl fmt::Display for Limits {
 /// # Errors
 /// When it has no unit or does not fit.
 pub fn parse_size(text: &str) -> Result<usize, UnitError> {
-    let wrong = || UnitError(format!("{text:?} is no size; write a number and a unit, for example 4096B, 64KiB or 1MiB"));
+    let wrong = || UnitError(format!("{} is no size; write a number and a unit, for example 4096B, 64KiB or 1MiB", quoted(text)));
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = text.split_at_checked(digits).ok_or_else(wrong)?;

@@ -78,10 +78,10 @@ impl History {
             Threshold::Within { count: needed, within } => {
                 count.times.push_back(now);
                 let kept = usize::try_from(needed).unwrap_or(usize::MAX);
+                count.times.retain(|&time| is_within(time, now, within));
                 while count.times.len() > kept {
                     count.times.pop_front();
                 }
-                count.times.retain(|&time| is_within(time, now, within));
                 count.times.len() >= kept
             }
         }

@@ -3,7 +3,7 @@
 use crate::gateway::MAX_DESCRIPTION_CHARS;
 
 /// A run of this many digits may be a phone number; the shortest with country code have 7.
-const PHONE_DIGITS: usize = 7;
+pub(super) const PHONE_DIGITS: usize = 7;
 
 /// Meta's number, from `(#131026) Message undeliverable`.
 pub(crate) fn meta_code(description: &str) -> Option<u32> {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::description::PHONE_DIGITS;
 use super::retry_after::{self, Asked};
 
 /// Longest message id we keep; Meta's are below 100 characters.
@@ -92,8 +93,12 @@ fn errors(raw: &RawValue) -> Errors {
     }
 }
 
+/// Anything with as many digits in a row as a phone number is no code, and must not be shown.
 fn is_code(code: &str) -> bool {
-    code.len() <= MAX_CODE_CHARS && code.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+    let digits = code.split(|c: char| !c.is_ascii_digit()).map(str::len).max();
+    digits < Some(PHONE_DIGITS)
+        && code.len() <= MAX_CODE_CHARS
+        && code.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
 }
 
 #[cfg(test)]
@@ -132,6 +137,7 @@ mod tests {
             r#"{"isSuccess":false,"errors":{"code":17,"description":[]}}"#,
             r#"{"isSuccess":false,"errors":{"code":"","params":[1]}}"#,
             r#"{"isSuccess":false,"errors":{"code":"two words"}}"#,
+            r#"{"isSuccess":false,"errors":{"code":"TO_905321234567"}}"#,
         ] {
             assert_eq!(refused(body), Errors::default(), "{body}");
         }
