@@ -1,29 +1,42 @@
 //! The real gateway over HTTP: one POST, one Answer, classified in this one place.
 //!
-//! Nothing here tries again. reqwest's own retries are off; hyper starts a request anew only if not a byte of it was written.
+//! Nothing here tries again.
 
 mod body;
 mod classify;
+mod connection;
 mod description;
 mod envelope;
 mod headers;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod laws;
+mod pool;
 mod retry_after;
 mod trouble;
 
 use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Client, Method, Url};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
+use hyper::{Method, Response, Uri};
+use reqwest::Url;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use rustls_platform_verifier::BuilderVerifierExt;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Sleep, sleep, timeout};
 
 pub(crate) use description::meta_code;
 
 use self::body::Broken;
+use self::connection::{Address, Connection};
+use self::pool::Pool;
 use super::{Answer, Gateway, Reply, Request, Trouble, TroubleKind, Windows};
 
 /// The gateway's host, as its newer documentation names it.
@@ -37,9 +50,6 @@ pub const DEFAULT_MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// Requests in flight at a time, so also connections kept.
 pub const DEFAULT_MAX_IN_FLIGHT: usize = 256;
 
-/// An idle connection is closed after this long: before common servers close theirs (Node.js: 5 s), since a request that
-/// meets a closing connection has an unknown outcome.
-const IDLE_LIMIT: Duration = Duration::from_secs(4);
 const SEND_PATH: [&str; 3] = ["v1", "wa", "message"];
 
 /// What a whole answer with this status, `Retry-After` header and body means.
@@ -116,9 +126,13 @@ pub enum SettingsError {
 
 /// One account's way to the gateway.
 pub struct Connexease {
-    client: Client,
-    /// By `sandbox` and `mmlite`, so that no URL is built on the way of a job.
-    urls: [[Url; 2]; 2],
+    address: Address,
+    kept: Pool,
+    /// Of every request; with the key.
+    headers: HeaderMap,
+    /// By `sandbox` and `mmlite`, so that none is built on the way of a job.
+    uris: [[Uri; 2]; 2],
+    connect_timeout: Duration,
     request_timeout: Duration,
     max_answer_bytes: usize,
 }
@@ -136,35 +150,72 @@ impl Connexease {
             return Err(SettingsError::Zero(name));
         }
         let base = base(&settings.base_url)?;
-        let urls = [false, true].map(|sandbox| [false, true].map(|mmlite| address(&base, sandbox, mmlite)));
-        let client = client(&settings, base.scheme() == "https")?;
-        let Settings { request_timeout, max_answer_bytes, .. } = settings;
-        Ok(Self { client, urls, request_timeout, max_answer_bytes })
+        let headers = headers(&settings.api_key, &base)?;
+        let uris = [false, true].map(|sandbox| [false, true].map(|mmlite| uri(&base, sandbox, mmlite)));
+        let Settings { connect_timeout, request_timeout, max_answer_bytes, .. } = settings;
+        let kept = Pool::new(settings.max_in_flight);
+        Ok(Self { address: address(&base)?, kept, headers, uris, connect_timeout, request_timeout, max_answer_bytes })
     }
 
     async fn exchange(&self, request: Request) -> Answer {
-        let url = match &self.urls {
-            [_, [_, url]] if request.sandbox && request.mmlite => url,
-            [_, [url, _]] if request.sandbox => url,
-            [[_, url], _] if request.mmlite => url,
-            [[url, _], _] => url,
+        let mut late = pin!(sleep(self.request_timeout));
+        let mut connection = match self.connection().await {
+            Ok(connection) => connection,
+            Err(reply) => return reply.into(),
         };
-        let mut post = reqwest::Request::new(Method::POST, url.clone());
-        *post.body_mut() = Some(request.body.into());
-        let deadline = Instant::now() + self.request_timeout;
-        match timeout_at(deadline, self.client.execute(post)).await {
-            Ok(Ok(response)) => self.read(response, deadline).await,
-            Ok(Err(error)) => trouble::reply(&error).into(),
-            Err(_) => Reply::Unknown(self.too_late()).into(),
+        let post = self.post(request);
+        tokio::select! {
+            biased;
+            response = connection.send(post) => match response {
+                Ok(response) => self.read(connection, response, late).await,
+                Err(lost) => trouble::reply(&lost).into(),
+            },
+            () = &mut late => Reply::Unknown(self.too_late()).into(),
         }
     }
 
+    /// A connection that is free, or a new one.
+    async fn connection(&self) -> Result<Connection, Reply> {
+        if let Some(connection) = self.kept.take().await {
+            return Ok(connection);
+        }
+        let limit = self.connect_timeout.min(self.request_timeout);
+        match timeout(limit, Connection::open(&self.address)).await {
+            Ok(opened) => opened.map_err(|lost| trouble::reply(&lost)),
+            Err(_) => {
+                let detail = format!("no connection within {} ms", limit.as_millis());
+                Err(Reply::Unreachable(Trouble { kind: TroubleKind::Connect, http_status: None, detail, retry_after: None }))
+            }
+        }
+    }
+
+    fn post(&self, request: Request) -> hyper::Request<Full<Bytes>> {
+        let uri = match &self.uris {
+            [_, [_, uri]] if request.sandbox && request.mmlite => uri,
+            [_, [uri, _]] if request.sandbox => uri,
+            [[_, uri], _] if request.mmlite => uri,
+            [[uri, _], _] => uri,
+        };
+        let mut post = hyper::Request::new(Full::from(request.body));
+        *post.method_mut() = Method::POST;
+        *post.uri_mut() = uri.clone();
+        post.headers_mut().clone_from(&self.headers);
+        post
+    }
+
     /// Status and headers are there: they count even if the body never ends.
-    async fn read(&self, mut response: reqwest::Response, deadline: Instant) -> Answer {
+    async fn read(&self, mut connection: Connection, response: Response<Incoming>, mut late: Pin<&mut Sleep>) -> Answer {
         let status = response.status().as_u16();
         let windows = headers::windows(response.headers());
         let hint = headers::retry_after(response.headers());
-        let body = timeout_at(deadline, body::read(&mut response, self.max_answer_bytes)).await.unwrap_or(Err(Broken::Late));
+        let body = tokio::select! {
+            biased;
+            body = body::read(&mut connection, response.into_body(), self.max_answer_bytes) => body,
+            () = &mut late => Err(Broken::Late),
+        };
+        if body.is_ok() {
+            self.kept.keep(connection);
+        }
         Answer { reply: classify::reply(status, hint, body.as_deref().map_err(|broken| *broken)), windows }
     }
 
@@ -211,42 +262,53 @@ fn base(text: &str) -> Result<Url, SettingsError> {
     Ok(url)
 }
 
-fn address(base: &Url, sandbox: bool, mmlite: bool) -> Url {
+/// Path and query, as they stand in the request.
+fn uri(base: &Url, sandbox: bool, mmlite: bool) -> Uri {
     let mut url = base.clone();
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty().extend(SEND_PATH);
     }
-    url.set_query(Some(&format!("is_fake={sandbox}&mmlite={mmlite}")));
-    url
+    // What the URL parser lets through is a valid target.
+    format!("{}?is_fake={sandbox}&mmlite={mmlite}", url.path()).parse().unwrap_or_default()
 }
 
-fn client(settings: &Settings, https: bool) -> Result<Client, SettingsError> {
-    // An error means that another part of the process was first, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = Client::builder()
-        .default_headers(default_headers(&settings.api_key)?)
-        .user_agent(concat!("campaignd/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(settings.connect_timeout)
-        .pool_idle_timeout(IDLE_LIMIT)
-        .pool_max_idle_per_host(settings.max_in_flight)
-        .tcp_nodelay(true)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .referer(false)
-        .no_proxy();
-    // Without TLS no certificates are needed, nor a machine that has any.
-    let builder = if https { builder } else { builder.tls_certs_only([]) };
-    builder.build().map_err(|error| SettingsError::Client(trouble::causes(&error)))
+fn address(base: &Url) -> Result<Address, SettingsError> {
+    let host = base.host_str().unwrap_or_default().to_owned();
+    let tls = if base.scheme() == "https" { Some((tls()?, server_name(&host)?)) } else { None };
+    Ok(Address { port: base.port_or_known_default().unwrap_or(0), host, tls })
 }
 
-fn default_headers(api_key: &SecretString) -> Result<HeaderMap, SettingsError> {
+fn server_name(host: &str) -> Result<ServerName<'static>, SettingsError> {
+    ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|error| SettingsError::Client(error.to_string()))
+}
+
+/// Certificates are verified as this machine does. Without TLS none are needed, nor a machine that has any.
+fn tls() -> Result<Arc<ClientConfig>, SettingsError> {
+    let failed = |error: rustls::Error| SettingsError::Client(error.to_string());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(failed)?;
+    let mut config = builder.with_platform_verifier().map_err(failed)?.with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn headers(api_key: &SecretString, base: &Url) -> Result<HeaderMap, SettingsError> {
     let key = api_key.expose_secret();
     if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(SettingsError::ApiKey);
     }
     let mut bearer = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| SettingsError::ApiKey)?;
     bearer.set_sensitive(true);
-    Ok(HeaderMap::from_iter([(AUTHORIZATION, bearer), (CONTENT_TYPE, HeaderValue::from_static("application/json"))]))
+    let host = base.port().map_or_else(String::new, |port| format!(":{port}"));
+    let host = format!("{}{host}", base.host_str().unwrap_or_default());
+    let host = HeaderValue::from_str(&host).map_err(|error| SettingsError::Client(error.to_string()))?;
+    Ok(HeaderMap::from_iter([
+        (HOST, host),
+        (USER_AGENT, HeaderValue::from_static(concat!("campaignd/", env!("CARGO_PKG_VERSION")))),
+        (ACCEPT, HeaderValue::from_static("*/*")),
+        (AUTHORIZATION, bearer),
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+    ]))
 }
 
 #[cfg(test)]
@@ -260,11 +322,11 @@ mod tests {
     #[test]
     fn urls_carry_both_options_whatever_the_base_ends_with() {
         for (base_url, expected) in [
-            ("http://127.0.0.1:1", "http://127.0.0.1:1/v1/wa/message?is_fake=true&mmlite=false"),
-            ("http://127.0.0.1:1/", "http://127.0.0.1:1/v1/wa/message?is_fake=true&mmlite=false"),
-            ("https://x.example/in/front/", "https://x.example/in/front/v1/wa/message?is_fake=true&mmlite=false"),
+            ("http://127.0.0.1:1", "/v1/wa/message?is_fake=true&mmlite=false"),
+            ("http://127.0.0.1:1/", "/v1/wa/message?is_fake=true&mmlite=false"),
+            ("https://x.example/in/front/", "/in/front/v1/wa/message?is_fake=true&mmlite=false"),
         ] {
-            assert_eq!(address(&base(base_url).unwrap(), true, false).as_str(), expected);
+            assert_eq!(uri(&base(base_url).unwrap(), true, false), expected);
         }
     }
 
@@ -307,6 +369,6 @@ mod tests {
         let settings = settings("http://127.0.0.1:1", "hunter2");
         let shown = format!("{settings:?}");
         let gateway = Connexease::new(settings).unwrap();
-        assert!(!format!("{shown} {gateway:?} {:?}", gateway.client).contains("hunter2"));
+        assert!(!format!("{shown} {gateway:?} {:?}", gateway.headers).contains("hunter2"));
     }
 }

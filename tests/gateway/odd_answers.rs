@@ -175,11 +175,35 @@ async fn one_request_carries_all_that_is_documented_on_a_kept_connection() {
         let (head, body) = seen.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with(&format!("POST /v1/wa/message?is_fake={sandbox}&mmlite={mmlite} HTTP/1.1\r\n")), "{head}");
         let head = head.to_ascii_lowercase();
-        for line in ["authorization: bearer sk_simulated", "content-type: application/json", "user-agent: campaignd/"] {
+        let host = format!("host: {}\r\n", server.addr);
+        for line in [&host, "authorization: bearer sk_simulated", "content-type: application/json", "user-agent: campaignd/"] {
             assert!(head.contains(line), "{line} is missing in {head}");
         }
         assert_eq!(body.as_bytes(), request(TO).body);
     }
+}
+
+#[tokio::test]
+async fn every_answer_read_to_its_end_leaves_its_connection_for_the_next_request() {
+    let answers = ["200 OK", "401 Unauthorized", "402 Payment Required", "429 Too Many Requests", "500 Oops", "503 Unavailable"];
+    let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n".to_vec();
+    let script = answers.iter().map(|status| Act::Answer(http(status, "", BILL))).chain([Act::Answer(chunked)]).collect();
+    let server = RawServer::start(script).await;
+    let client = client(&server.base_url());
+    for n in 0..20 {
+        send(&client, TO + n).await;
+    }
+    assert_eq!((server.seen().len(), server.connections()), (20, 1));
+}
+
+#[tokio::test]
+async fn a_connection_is_not_used_again_after_an_answer_that_was_not_read_to_its_end() {
+    let long = Act::Answer(http("200 OK", "", &"x".repeat(1 << 20)));
+    let server = RawServer::start(vec![long, Act::Answer(http("200 OK", "", OK))]).await;
+    let client = client(&server.base_url());
+    assert_eq!(word(&send(&client, TO).await.reply), "unknown Body");
+    assert_eq!(word(&send(&client, TO + 1).await.reply), "accepted");
+    assert_eq!(server.connections(), 2);
 }
 
 #[tokio::test]

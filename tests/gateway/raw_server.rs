@@ -1,6 +1,7 @@
 //! A server that answers any bytes at all, and notes every request it has read to its end.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ pub(crate) enum Act {
 pub(crate) struct RawServer {
     pub(crate) addr: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
@@ -43,13 +45,19 @@ impl RawServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let seen = Arc::<Mutex<Vec<String>>>::default();
+        let connections = Arc::<AtomicUsize>::default();
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, script, seen.clone()));
-        Self { addr, seen, _tasks: tasks }
+        tasks.spawn(accept(listener, script, seen.clone(), connections.clone()));
+        Self { addr, seen, connections, _tasks: tasks }
     }
 
     pub(crate) fn base_url(&self) -> String {
         format!("http://{}", self.addr)
+    }
+
+    /// How many connections were made to it.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// The requests read to their end, head and body.
@@ -58,10 +66,11 @@ impl RawServer {
     }
 }
 
-async fn accept(listener: TcpListener, script: Vec<Act>, seen: Arc<Mutex<Vec<String>>>) {
+async fn accept(listener: TcpListener, script: Vec<Act>, seen: Arc<Mutex<Vec<String>>>, count: Arc<AtomicUsize>) {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
+        count.fetch_add(1, Ordering::Relaxed);
         connections.spawn(serve(stream, script.clone(), seen.clone()));
     }
 }

@@ -49,6 +49,7 @@ pub(crate) fn unlimited() -> Options {
 }
 
 pub(crate) async fn simulator(options: Options) -> (Running, Connexease) {
+    drop(rustls::crypto::ring::default_provider().install_default()); // for the tests' own client; the first to come installs it
     let running = Simulator::start_local(options).await.unwrap();
     let client = client(&running.base_url());
     (running, client)

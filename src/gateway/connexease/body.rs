@@ -1,6 +1,8 @@
 //! Reading an answer's body, never more of it than we need to judge it.
 
-use super::trouble;
+use hyper::body::{Body, Incoming};
+
+use super::connection::Connection;
 
 /// Why a body could not be read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,15 +19,15 @@ pub(super) enum Broken {
 ///
 /// # Errors
 /// When there are more, or the connection breaks before the end.
-pub(super) async fn read(response: &mut reqwest::Response, limit: usize) -> Result<Vec<u8>, Broken> {
-    let promised = response.content_length().unwrap_or(0);
-    let promised = usize::try_from(promised).ok().filter(|&n| n <= limit).ok_or(Broken::TooLong)?;
-    let mut body = Vec::with_capacity(promised);
-    while let Some(chunk) = response.chunk().await.map_err(|error| trouble::broken_body(&error))? {
-        if body.len() + chunk.len() > limit {
+pub(super) async fn read(connection: &mut Connection, mut body: Incoming, limit: usize) -> Result<Vec<u8>, Broken> {
+    let promised = usize::try_from(body.size_hint().lower()).ok().filter(|&n| n <= limit).ok_or(Broken::TooLong)?;
+    let mut read = Vec::with_capacity(promised);
+    while let Some(piece) = connection.piece(&mut body).await {
+        let piece = piece.map_err(|_| Broken::Reset)?;
+        if read.len() + piece.len() > limit {
             return Err(Broken::TooLong);
         }
-        body.extend_from_slice(&chunk);
+        read.extend_from_slice(&piece);
     }
-    Ok(body)
+    Ok(read)
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use hyper::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use jiff::fmt::rfc2822::DateTimeParser;
-use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
 use super::retry_after::LONGEST;
 use crate::gateway::{Window, Windows};
@@ -48,8 +48,8 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::HeaderValue;
     use proptest::prelude::*;
-    use reqwest::header::HeaderValue;
 
     use super::*;
 

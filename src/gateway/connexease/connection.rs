@@ -1,0 +1,134 @@
+//! One connection to the gateway. Whoever sends on it also does its work: no task of its own, no wake-up from one task to another.
+//!
+//! hyper below reqwest's and hyper-util's clients: for the same request those take 1.5 times as many instructions, since every
+//! connection is a task there and every request passes a pool, a redirect and a retry layer that nothing here wants.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, sleep};
+use tokio_rustls::TlsConnector;
+
+use super::trouble::Lost;
+
+/// Wait before the host's next address is tried too: a family of addresses that leads nowhere costs no more than this.
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+
+/// Where the gateway is.
+pub(super) struct Address {
+    /// Name or address, an IPv6 address in brackets.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// For `https`.
+    pub(super) tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
+}
+
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+/// An open connection.
+pub(super) struct Connection {
+    sender: http1::SendRequest<Full<Bytes>>,
+    work: http1::Connection<TokioIo<Box<dyn Wire>>, Full<Bytes>>,
+    ended: bool,
+    /// When its last answer was read.
+    pub(super) idle_since: Instant,
+}
+
+impl Connection {
+    /// Connects to the first of the host's addresses that answers.
+    pub(super) async fn open(to: &Address) -> Result<Self, Lost> {
+        let addresses = lookup_host(format!("{}:{}", to.host, to.port)).await.map_err(Lost::Dns)?;
+        let stream = first_of(addresses).await.map_err(Lost::Connect)?;
+        stream.set_nodelay(true).map_err(Lost::Connect)?;
+        let wire: Box<dyn Wire> = match &to.tls {
+            None => Box::new(stream),
+            Some((config, name)) => {
+                let connector = TlsConnector::from(Arc::clone(config));
+                Box::new(connector.connect(name.clone(), stream).await.map_err(Lost::Tls)?)
+            }
+        };
+        let (sender, work) = http1::handshake(TokioIo::new(wire)).await.map_err(Lost::Unstarted)?;
+        Ok(Self { sender, work, ended: false, idle_since: Instant::now() })
+    }
+
+    /// Whether it can take a request now. One that the other side has closed cannot.
+    pub(super) async fn is_usable(&mut self) -> bool {
+        poll_fn(|cx| {
+            self.drive(cx);
+            Poll::Ready(!self.ended && self.sender.is_ready())
+        })
+        .await
+    }
+
+    /// Sends a request; returns once status and headers of the answer are there.
+    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Lost> {
+        let mut response = pin!(self.sender.try_send_request(request));
+        poll_fn(|cx| {
+            self.drive(cx);
+            response.as_mut().poll(cx).map_err(|mut failed| match failed.take_message() {
+                // hyper gives a request back if not a byte of it was written
+                Some(_) => Lost::Unstarted(failed.into_error()),
+                None => Lost::UnderWay(failed.into_error()),
+            })
+        })
+        .await
+    }
+
+    /// The next piece of an answer's body, or none at its end.
+    pub(super) async fn piece(&mut self, body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
+        poll_fn(|cx| {
+            loop {
+                self.drive(cx);
+                match Pin::new(&mut *body).poll_frame(cx) {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        if let Ok(data) = frame.into_data() {
+                            return Poll::Ready(Some(Ok(data)));
+                        }
+                    }
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                    Poll::Ready(None) => return Poll::Ready(None),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+
+    /// The connection's own work: writes and reads what can be now. How it ended shows in the answer.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        self.ended = self.ended || Pin::new(&mut self.work).poll(cx).is_ready();
+    }
+}
+
+/// Tries one address after the other, without waiting long for any.
+async fn first_of(addresses: impl Iterator<Item = std::net::SocketAddr>) -> io::Result<TcpStream> {
+    let mut addresses = addresses.fuse();
+    let mut tries = FuturesUnordered::new();
+    let mut last = io::Error::other("the host has no address");
+    loop {
+        let more = addresses.next().map(|address| tries.push(TcpStream::connect(address))).is_some();
+        tokio::select! {
+            Some(tried) = tries.next() => match tried {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            },
+            () = sleep(NEXT_ADDRESS), if more => {}
+            else => return Err(last),
+        }
+    }
+}
