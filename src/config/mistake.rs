@@ -23,18 +23,32 @@ impl Place {
     pub fn whole(file: &str) -> Self {
         Self { file: file.into(), line: 0, column: 0 }
     }
+}
 
-    /// Where `span` begins in `text`.
-    #[must_use]
-    pub fn find(file: &Arc<str>, text: &str, span: &Range<usize>) -> Self {
-        let mut start = span.start.min(text.len());
-        while !text.is_char_boundary(start) {
+/// A file's text, and where its lines begin: found once, since every value of a long file has a place.
+#[derive(Debug)]
+pub(super) struct Source<'a> {
+    pub(super) file: Arc<str>,
+    text: &'a str,
+    lines: Vec<usize>,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(file: &str, text: &'a str) -> Self {
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { file: file.into(), text, lines }
+    }
+
+    /// Where `span` begins.
+    pub(super) fn place(&self, span: &Range<usize>) -> Place {
+        let mut start = span.start.min(self.text.len());
+        while !self.text.is_char_boundary(start) {
             start -= 1;
         }
-        let before = text.get(..start).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
-        Self { file: Arc::clone(file), line: before.matches('\n').count() + 1, column }
+        let line = self.lines.partition_point(|begin| *begin <= start);
+        let begin = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        let column = self.text.get(begin..start).unwrap_or_default().chars().count() + 1;
+        Place { file: Arc::clone(&self.file), line, column }
     }
 }
 
@@ -110,9 +124,9 @@ mod tests {
 
     #[test]
     fn places_count_lines_and_characters() {
-        let file: Arc<str> = "f".into();
         let text = "a = 1\nä = \"é\"\n";
-        let at = |start| Place::find(&file, text, &(start..start)).to_string();
+        let source = Source::new("f", text);
+        let at = |start| source.place(&(start..start)).to_string();
         assert_eq!(at(0), "f:1:1");
         assert_eq!(at(text.find("\"é").unwrap()), "f:2:5");
         assert_eq!(at(7), "f:2:1"); // inside the two bytes of ä

@@ -6,19 +6,17 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::mistake::{ConfigError, Mistake, Place};
+use super::mistake::{ConfigError, Mistake, Place, Source};
 use crate::units;
 
 /// One parsed file.
 pub(super) struct Layer<'a> {
-    file: Arc<str>,
-    text: &'a str,
+    source: Source<'a>,
     table: DeTable<'a>,
     /// Where relative paths start.
     dir: Option<PathBuf>,
@@ -27,19 +25,19 @@ pub(super) struct Layer<'a> {
 impl<'a> Layer<'a> {
     /// Parses TOML; whatever is no TOML goes into `mistakes`.
     pub(super) fn parse(file: &str, text: &'a str, dir: Option<&Path>, mistakes: &mut Vec<Mistake>) -> Self {
-        let file: Arc<str> = file.into();
+        let source = Source::new(file, text);
         let (table, errors) = DeTable::parse_recoverable(text);
         // The parser's own rendering quotes the line, which may hold a secret; its message alone does not.
         mistakes.extend(errors.iter().map(|error| Mistake {
-            place: Place::find(&file, text, &error.span().unwrap_or_default()),
+            place: source.place(&error.span().unwrap_or_default()),
             what: format!("not valid TOML: {}", error.message().lines().next().unwrap_or_default()),
             remedy: String::new(),
         }));
-        Self { file, text, table: table.into_inner(), dir: dir.map(Path::to_owned) }
+        Self { source, table: table.into_inner(), dir: dir.map(Path::to_owned) }
     }
 
     fn place(&self, span: &Range<usize>) -> Place {
-        Place::find(&self.file, self.text, span)
+        self.source.place(span)
     }
 
     fn section(&self, name: &str) -> Option<&DeTable<'a>> {
