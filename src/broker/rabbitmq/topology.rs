@@ -7,6 +7,7 @@ use std::time::Duration;
 use lapin::options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ExchangeKind};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::errors::{call, has_no_leader, is_missing};
@@ -23,6 +24,8 @@ const LEADER: Duration = Duration::from_secs(5);
 /// A count that took this long may be none, and how often it is then asked for.
 const SLOW_COUNT: Duration = Duration::from_millis(200);
 const COUNTS: u32 = 20;
+/// Empty queues tried at the same time, each on a connection of its own: after a restart there may be thousands.
+const TRIALS: usize = 8;
 /// Time for a message routed just before an unbind to show in the queue's count.
 const UNBOUND: Duration = Duration::from_millis(200);
 
@@ -107,11 +110,12 @@ struct Young {
 pub(super) struct Nursery {
     settings: Arc<Settings>,
     young: Mutex<HashMap<String, Young>>,
+    trials: Semaphore,
 }
 
 impl Nursery {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
-        Self { settings, young: Mutex::default() }
+        Self { settings, young: Mutex::default(), trials: Semaphore::new(TRIALS) }
     }
 
     /// Makes sure the queue of `source` exists, is crash safe, and is bound to `exchange` with `key`.
@@ -130,6 +134,7 @@ impl Nursery {
             }
             (true, None) => {
                 if found == Some(0) {
+                    let _place = self.trials.acquire().await;
                     answers(&self.settings, &name).await?;
                 }
                 None
