@@ -16,7 +16,7 @@ mod trouble;
 
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -282,14 +282,19 @@ fn server_name(host: &str) -> Result<ServerName<'static>, SettingsError> {
     ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|error| SettingsError::Client(error.to_string()))
 }
 
-/// Certificates are verified as this machine does. Without TLS none are needed, nor a machine that has any.
+/// Certificates are verified as this machine does, by one list of roots for all accounts: it takes half a MiB. Without TLS none are
+/// needed, nor a machine that has any.
 fn tls() -> Result<Arc<ClientConfig>, SettingsError> {
+    static SHARED: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    if let Some(config) = SHARED.get() {
+        return Ok(Arc::clone(config));
+    }
     let failed = |error: rustls::Error| SettingsError::Client(error.to_string());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(failed)?;
     let mut config = builder.with_platform_verifier().map_err(failed)?.with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(Arc::clone(SHARED.get_or_init(|| Arc::new(config))))
 }
 
 fn headers(api_key: &SecretString, base: &Url) -> Result<HeaderMap, SettingsError> {
