@@ -45,7 +45,7 @@ async fn bench() -> anyhow::Result<()> {
     let peak = measure::peak(worker.pid)?;
     worker.stop().await?;
     println!("{jobs} jobs sent: at most {most:.1} MiB seen, {peak:.1} MiB at the peak");
-    println!("state directory: {:.1} MiB", size(&dir.path().join("state"))?);
+    println!("state directory: {:.1} MiB", measure::size(&dir.path().join("state"))?);
     restart(&rig, dir.path(), jobs).await?;
     ensure!(peak < MOST_MIB, "{peak:.1} MiB resident is more than {MOST_MIB} MiB");
     Ok(())
@@ -93,15 +93,4 @@ async fn restart(rig: &Rig, dir: &Path, entries: u64) -> anyhow::Result<()> {
         measure::resident(worker.pid)?
     );
     worker.stop().await
-}
-
-/// All files below a directory, in MiB.
-fn size(dir: &Path) -> anyhow::Result<f64> {
-    let mut mib = 0.0;
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let data = entry.metadata()?;
-        mib += if data.is_dir() { size(&entry.path())? } else { data.len() as f64 / 1_048_576.0 };
-    }
-    Ok(mib)
 }

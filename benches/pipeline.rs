@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use serde_json::json;
 
+use support::engine::{self, Variant};
 use support::measure::Figures;
 use support::rig::Rig;
 use support::table::{median, table};
@@ -22,7 +23,7 @@ const SHARES: (f64, f64) = (0.1, 0.95);
 const MOST_CPU: f64 = 1.5;
 
 fn main() -> anyhow::Result<()> {
-    if floor::run_if_asked()? {
+    if floor::run_if_asked()? || engine::run_if_asked()? {
         return Ok(());
     }
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(bench())
@@ -38,35 +39,46 @@ async fn bench() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is compared: the floor, the daemon as it is shipped, and its engine with other parts.
+const WORKERS: [(&str, Option<Variant>); 5] = [
+    ("floor", None),
+    ("daemon", None),
+    ("its engine, ledger in memory", Some(Variant { embedded: false, ledger: false })),
+    ("its engine, embedded broker", Some(Variant { embedded: true, ledger: true })),
+    ("its engine, embedded broker, ledger in memory", Some(Variant { embedded: true, ledger: false })),
+];
+
 /// The rounds with one latency of the gateway; the daemon's CPU time per job in floors.
 async fn compare(rig: &Rig, rounds: usize, jobs: u64, latency: &str) -> anyhow::Result<f64> {
     rig.gateway().order("latency", json!({"latency": latency})).await?;
-    let (mut floors, mut daemons) = (Vec::new(), Vec::new());
+    let mut figures: Vec<Vec<Figures>> = vec![Vec::new(); WORKERS.len()];
     for round in 1..=rounds {
-        let floor = floor_round(rig, &format!("floor-{latency}-{round}"), jobs).await?;
-        let daemon = daemon_round(rig, &format!("daemon-{latency}-{round}"), jobs).await?;
-        println!(
-            "latency {latency}, round {round} of {rounds}: floor {:.1} µs, daemon {:.1} µs per job",
-            floor.cpu_per_job, daemon.cpu_per_job
-        );
-        floors.push(floor);
-        daemons.push(daemon);
+        for (number, ((name, variant), figures)) in WORKERS.iter().zip(&mut figures).enumerate() {
+            rig.gateway().order("reset", json!({})).await?;
+            let campaign = format!("bench-{latency}-{round}-{number}");
+            let result = match (variant, number) {
+                (Some(variant), _) => engine_round(rig, &campaign, jobs, *variant).await,
+                (None, 0) => floor_round(rig, &campaign, jobs).await,
+                (None, _) => daemon_round(rig, &campaign, jobs).await,
+            };
+            let found = result.with_context(|| (*name).to_owned())?;
+            println!("latency {latency}, round {round} of {rounds}: {name} {:.1} µs of CPU time per job", found.cpu_per_job);
+            figures.push(found);
+        }
     }
-    Ok(report(latency, jobs, &floors, &daemons))
+    Ok(report(latency, jobs, &figures))
 }
 
 async fn floor_round(rig: &Rig, name: &str, jobs: u64) -> anyhow::Result<Figures> {
-    rig.gateway().order("reset", json!({})).await?;
     let id = rig.campaign(name, jobs, false).await?;
     let mut worker = Worker::floor(rig, &id)?;
-    let figures = worker.follow(rig, jobs, SHARES).await.context("the floor")?;
+    let figures = worker.follow(rig, jobs, SHARES).await?;
     rig.clean_up(&id).await?;
     worker.kill().await?;
     Ok(figures)
 }
 
 async fn daemon_round(rig: &Rig, name: &str, jobs: u64) -> anyhow::Result<Figures> {
-    rig.gateway().order("reset", json!({})).await?;
     let id = rig.campaign(name, jobs, true).await?;
     let dir = tempfile::tempdir_in(Path::new(env!("CARGO_TARGET_TMPDIR")))?; // on disk, not on a tmpfs
     let mut worker = Worker::daemon(rig, dir.path(), "unlimited")?;
@@ -78,6 +90,18 @@ async fn daemon_round(rig: &Rig, name: &str, jobs: u64) -> anyhow::Result<Figure
     Ok(figures)
 }
 
+async fn engine_round(rig: &Rig, name: &str, jobs: u64, variant: Variant) -> anyhow::Result<Figures> {
+    let dir = tempfile::tempdir_in(Path::new(env!("CARGO_TARGET_TMPDIR")))?;
+    let id = if variant.embedded { None } else { Some(rig.campaign(name, jobs, true).await?) };
+    let mut worker = Worker::engine(rig, variant, dir.path(), jobs)?;
+    let figures = worker.follow(rig, jobs, SHARES).await?;
+    if let Some(id) = id {
+        rig.clean_up(&id).await?;
+    }
+    worker.kill().await?;
+    Ok(figures)
+}
+
 /// The end of the daemon's log, for an error.
 fn log(dir: &Path) -> String {
     let log = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
@@ -85,25 +109,27 @@ fn log(dir: &Path) -> String {
     format!("the daemon; its last words, newest first:\n{}", lines.join("\n"))
 }
 
-fn report(latency: &str, jobs: u64, floors: &[Figures], daemons: &[Figures]) -> f64 {
-    let all = |figures: &[Figures], of: fn(&Figures) -> f64| median(figures.iter().map(of));
-    let ratio = |of: fn(&Figures) -> f64| median(floors.iter().zip(daemons).map(|(floor, daemon)| of(daemon) / of(floor)));
+/// Prints the table; the daemon's CPU time per job in floors.
+fn report(latency: &str, jobs: u64, figures: &[Vec<Figures>]) -> f64 {
+    let floors = figures.first().map(Vec::as_slice).unwrap_or_default();
     let cpu = |f: &Figures| f.cpu_per_job;
     let rate = |f: &Figures| f.rate;
-    let row = |name: &str, figures: &[Figures], cpu_ratio: f64, rate_ratio: f64| {
-        vec![
-            name.to_owned(),
-            format!("{:.1}", all(figures, cpu)),
-            format!("{cpu_ratio:.2}"),
-            format!("{:.0}", all(figures, rate)),
-            format!("{rate_ratio:.2}"),
-            format!("{:.0}", all(figures, |f| f.peak_mib)),
-        ]
+    let ratio = |workers: &[Figures], of: fn(&Figures) -> f64| {
+        median(floors.iter().zip(workers).map(|(floor, worker)| of(worker) / of(floor)))
     };
-    let cpu_ratio = ratio(cpu);
+    let rows = WORKERS.iter().zip(figures).map(|((name, _), figures)| {
+        let all = |of: fn(&Figures) -> f64| median(figures.iter().map(of));
+        vec![
+            (*name).to_owned(),
+            format!("{:.1}", all(cpu)),
+            format!("{:.2}", ratio(figures, cpu)),
+            format!("{:.0}", all(rate)),
+            format!("{:.2}", ratio(figures, rate)),
+            format!("{:.0}", all(|f| f.peak_mib)),
+        ]
+    });
     let header = ["worker", "CPU µs/job", "÷ floor", "jobs/s", "÷ floor", "peak RSS MiB"];
-    let rows = [row("floor", floors, 1.0, 1.0), row("daemon", daemons, cpu_ratio, ratio(rate))];
     println!("\ngateway latency {latency}, {jobs} jobs, medians of {} interleaved rounds", floors.len());
-    println!("{}\n", table(&header, &rows));
-    cpu_ratio
+    println!("{}\n", table(&header, &rows.collect::<Vec<_>>()));
+    figures.get(1).map_or(f64::NAN, |daemons| ratio(daemons, cpu))
 }

@@ -1,5 +1,6 @@
 //! What a process has used, from `/proc`: no signals, no instrumentation, the same for every worker.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -64,4 +65,15 @@ pub(crate) fn resident(pid: u32) -> anyhow::Result<f64> {
 /// Most memory ever resident, in MiB.
 pub(crate) fn peak(pid: u32) -> anyhow::Result<f64> {
     status(pid, "VmHWM")
+}
+
+/// All files below a directory, in MiB.
+pub(crate) fn size(dir: &Path) -> anyhow::Result<f64> {
+    let mut mib = 0.0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let data = entry.metadata()?;
+        mib += if data.is_dir() { size(&entry.path())? } else { data.len() as f64 / 1_048_576.0 };
+    }
+    Ok(mib)
 }

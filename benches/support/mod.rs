@@ -1,6 +1,8 @@
 //! What the whole-process benches share: a private broker, the simulated gateway, the workers, and how a worker is measured.
 
+pub(crate) mod engine;
 pub(crate) mod floor;
+pub(crate) mod jobs;
 pub(crate) mod measure;
 #[path = "../../tests/support/rabbitmq.rs"]
 pub(crate) mod rabbitmq;

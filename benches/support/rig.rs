@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use campaignd::broker::rabbitmq::{LinkStatus, RabbitMq, Settings};
-use campaignd::broker::{Broker, Headers, Message, Source, Target};
-use campaignd::campaign::{Announcement, Options};
+use campaignd::broker::{Broker, Source};
 use campaignd::clock::Clock;
-use campaignd::job::{CampaignId, Job, JobId, Recipient};
-use futures_util::stream::{self, StreamExt, TryStreamExt};
-use serde_json::{Value, json};
+use campaignd::job::CampaignId;
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use super::jobs::{For, enqueue};
 use super::rabbitmq::{RabbitNode, User};
 
 /// The program built together with the bench, by the same profile.
@@ -22,12 +21,6 @@ pub(crate) const CAMPAIGND: &str = env!("CARGO_BIN_EXE_campaignd");
 
 /// The key the simulated gateway knows.
 pub(crate) const KEY: &str = "sk_simulated";
-
-/// First recipient; none of these numbers is magic to the simulator.
-const FIRST_RECIPIENT: u64 = 905_300_000_000;
-
-/// Publishes awaiting their confirm.
-const UNCONFIRMED: usize = 1000;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -61,35 +54,24 @@ impl Rig {
         &self.gateway
     }
 
-    /// A campaign with `jobs` jobs of some 400 bytes in its queue. Announced, the daemon finds it; if not, it is for the floor, and
-    /// its bodies are what the gateway takes as they are.
+    /// A campaign with `jobs` jobs in its queue. Announced, the daemon finds it; if not, it is for a bare worker.
     pub(crate) async fn campaign(&self, name: &str, jobs: u64, announced: bool) -> anyhow::Result<CampaignId> {
-        let id: CampaignId = name.parse()?;
-        self.producer.prepare(&id).await?;
-        let batch = Some(format!("{name}-batch"));
-        if announced {
-            let announcement = Announcement {
-                campaign_id: id.clone(),
-                account: None,
-                options: Options::default(),
-                jobs: Some(jobs),
-                batch: batch.clone(),
-            };
-            let message = Message { body: serde_json::to_vec(&announcement)?.into(), headers: Headers::default() };
-            self.producer.publish(Target::Announce(&id), &message).await?;
+        enqueue(&self.producer, name, None, 0, jobs, if announced { For::Daemon } else { For::Bare }).await
+    }
+
+    /// A campaign of an account, for the daemon; its recipients are numbered from `first` on.
+    pub(crate) async fn campaign_of(&self, account: &str, name: &str, first: u64, jobs: u64) -> anyhow::Result<CampaignId> {
+        enqueue(&self.producer, name, Some(account), first, jobs, For::Daemon).await
+    }
+
+    /// Throws away all that is in a campaign's queue and in the intake.
+    pub(crate) async fn empty(&self, name: &str) -> anyhow::Result<()> {
+        let connection = lapin::Connection::connect(&self.broker_uri(), lapin::ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        for queue in [format!("campaignd.jobs.{name}"), "campaignd.intake".to_owned()] {
+            channel.queue_purge(queue.into(), lapin::options::QueuePurgeOptions::default()).await?;
         }
-        let message = campaignd::job::Message::parse(&serde_json::value::to_raw_value(&template())?)?;
-        let publish = async |number: u64| {
-            let to: Recipient = (FIRST_RECIPIENT + number).to_string().parse()?;
-            let job_id = JobId::derived(&id, to);
-            let headers = Headers { message_id: Some(job_id.as_str().to_owned()), batch: batch.clone(), ..Headers::default() };
-            let job = Job { id: job_id, campaign: id.clone(), account: None, to, message: message.clone(), not_after: None };
-            let body = if announced { job.to_wire() } else { job.request_body() };
-            let message = Message { body: body.into(), headers };
-            anyhow::Ok(self.producer.publish(Target::Jobs(&id), &message).await?)
-        };
-        stream::iter(0..jobs).map(publish).buffer_unordered(UNCONFIRMED).try_collect::<()>().await?;
-        Ok(id)
+        Ok(connection.close(200, "OK".into()).await?)
     }
 
     /// Waits until nothing is left in the campaign's queue, and takes the queue away.
@@ -105,20 +87,6 @@ impl Rig {
         self.producer.remove(id).await?;
         Ok(())
     }
-}
-
-fn template() -> Value {
-    json!({
-        "type": "template",
-        "template": {
-            "name": "spring_sale_2026",
-            "language": {"code": "tr"},
-            "components": [{
-                "type": "body",
-                "parameters": [{"type": "text", "text": "Deniz"}, {"type": "text", "text": "20 %"}, {"type": "text", "text": "30.11."}],
-            }],
-        },
-    })
 }
 
 /// The simulated gateway, a process of its own. Killed when dropped.

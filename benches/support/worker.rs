@@ -9,6 +9,7 @@ use campaignd::job::CampaignId;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::engine::Variant;
 use super::floor::{IN_FLIGHT, PREFETCH};
 use super::measure::{self, Figures, Sample};
 use super::rig::{CAMPAIGND, KEY, Rig};
@@ -38,11 +39,31 @@ impl Worker {
         Self::spawn(command)
     }
 
+    /// The daemon's engine with other parts; it fills an embedded broker with `jobs` jobs before it begins.
+    pub(crate) fn engine(rig: &Rig, variant: Variant, dir: &Path, jobs: u64) -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["engine", variant.word()]).arg(dir).args([rig.gateway().url(), &jobs.to_string(), &rig.broker_uri()]);
+        Self::spawn(command)
+    }
+
+    /// Any other program that takes from the campaign's queue: a command that is given broker, queue and gateway.
+    pub(crate) fn peer(rig: &Rig, campaign: &CampaignId, mut command: Command) -> anyhow::Result<Self> {
+        command.env("BENCH_BROKER", rig.broker_uri()).env("BENCH_QUEUE", format!("campaignd.jobs.{campaign}"));
+        command.env("BENCH_GATEWAY", format!("{}/v1/wa/message", rig.gateway().url())).env("BENCH_KEY", KEY);
+        command.env("BENCH_PREFETCH", PREFETCH.to_string()).env("BENCH_IN_FLIGHT", IN_FLIGHT.to_string());
+        Self::spawn(command)
+    }
+
     /// The daemon as it is shipped, its state in `dir`, with this rate for its account.
     pub(crate) fn daemon(rig: &Rig, dir: &Path, rate: &str) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir)?;
+        std::fs::write(dir.join("campaignd.toml"), configuration(rig, rate))?;
+        Self::configured(rig, dir)
+    }
+
+    /// The daemon with the configuration that stands in `dir`.
+    pub(crate) fn configured(rig: &Rig, dir: &Path) -> anyhow::Result<Self> {
         let config = dir.join("campaignd.toml");
-        std::fs::write(&config, configuration(rig, rate))?;
         let mut command = Command::new(CAMPAIGND);
         command.arg("run").arg("--config").arg(&config);
         command.env("CAMPAIGND_KEY_BENCH", KEY).env("CAMPAIGND_BROKER_URI", rig.broker_uri());
