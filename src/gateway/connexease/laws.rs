@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use rand::SeedableRng;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::body::Broken;
 use super::{classify, headers, retry_after};
