@@ -31,6 +31,8 @@ impl Model {
                 times.retain(|&time| {
                     time <= now && SignedDuration::try_from(within).is_ok_and(|within| now.duration_since(time) < within)
                 });
+                // No more are kept than are needed, so a clock that is set back may cost a time that would count again.
+                times.drain(..times.len().saturating_sub(count as usize));
                 times.len() >= count as usize
             }
         }
