@@ -96,6 +96,9 @@ const LONGEST_HOLD: Duration = Duration::from_secs(3600);
 /// Longest time ahead that a turn is given: how long the disk may take without cost.
 const LONGEST_LEAD: Duration = Duration::from_millis(30);
 
+/// Requests that left up to this much after their turn still fit the windows; later ones would leave on top of others.
+const LATEST: Duration = Duration::from_millis(500);
+
 /// One request's place in the gateway's windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
@@ -179,6 +182,25 @@ impl Pacer {
         }
         self.bucket.take();
         Ok(Slot { number: self.log.push(self.log.micros(at)), at })
+    }
+
+    /// The turn of a request that is ready to leave: the one it has, or another if that is long past. What a slow disk held back must
+    /// not leave all at once.
+    ///
+    /// # Errors
+    /// The earliest time worth asking again: the account is held, or the windows are full.
+    pub fn renew(&mut self, slot: Slot, now: Instant) -> Result<Slot, Instant> {
+        if now < self.held_until {
+            return Err(self.held_until);
+        }
+        if now.saturating_duration_since(slot.at) <= LATEST {
+            return Ok(slot);
+        }
+        self.log.forget(slot.number);
+        let (from, latest) = (self.log.micros(now), self.log.micros(now + LONGEST_LEAD));
+        let free = self.log.free_at(self.open(), &self.trips, from, latest);
+        let at = if free > from { self.log.instant(free) } else { now };
+        if free > latest { Err(at) } else { Ok(Slot { number: self.log.push(free), at }) }
     }
 
     /// An attempt took this long to be written, counted from its turn.
@@ -390,6 +412,48 @@ mod tests {
         assert!(most_in_any(&taken, Duration::from_secs(60)) <= 4800);
         let bound = 130.0 * 80.0 / 1.05; // unanswered, each is taken for some 45 ms late
         assert!(taken.len() as f64 > bound * 0.995, "{} of {bound}", taken.len());
+    }
+
+    #[test]
+    fn what_a_disk_held_back_does_not_leave_all_at_once() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(DEFAULT, start);
+        let mut ready: Vec<(Slot, Instant)> = Vec::new();
+        let mut left = Vec::new();
+        for ms in 0..20_000 {
+            let now = start + ms * MS;
+            if let Ok(slot) = pacer.try_take(now) {
+                ready.push((slot, slot.at));
+            }
+            if (4_000..7_000).contains(&ms) {
+                continue; // the disk stands still
+            }
+            for (slot, ask_at) in std::mem::take(&mut ready) {
+                match if ask_at <= now { pacer.renew(slot, now) } else { Err(ask_at) } {
+                    Ok(slot) if slot.at <= now => {
+                        pacer.departed(slot, now);
+                        pacer.answered(slot, 1, now, &accepted(Windows::default()));
+                        left.push(now);
+                    }
+                    Ok(slot) => ready.push((slot, slot.at)),
+                    Err(at) => ready.push((slot, at)),
+                }
+            }
+        }
+        assert!(most_in_any(&left, Duration::from_secs(1)) <= 80, "{}", most_in_any(&left, Duration::from_secs(1)));
+        assert!(ready.len() < 500, "{} never left", ready.len());
+        assert!(left.len() > 17 * 80 * 9 / 10, "{} left", left.len());
+    }
+
+    #[test]
+    fn what_is_ready_to_leave_waits_through_a_hold() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(DEFAULT, start);
+        let now = start + 100 * MS;
+        let slot = pacer.try_take(now).unwrap();
+        pacer.hold(1000 * MS, now);
+        assert_eq!(pacer.renew(slot, now), Err(now + 1000 * MS));
+        assert!(pacer.renew(slot, now + 1000 * MS).is_ok());
     }
 
     #[test]

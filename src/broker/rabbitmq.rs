@@ -261,8 +261,8 @@ impl Broker for RabbitMq {
 
     async fn depth(&self, source: &Source) -> Result<u64, BrokerError> {
         let wire = self.link.wire()?;
-        let found = self.limited(self.settings.call_timeout, topology::ready(&wire.consume, &names::queue(source))).await?;
-        Ok(found.unwrap_or(0))
+        let found = self.limited(self.settings.call_timeout, topology::count(&wire.consume, &names::queue(source))).await?;
+        Ok(found.map_or(0, |found| found.ready))
     }
 
     async fn remove(&self, campaign: &CampaignId) -> Result<bool, BrokerError> {

@@ -277,6 +277,28 @@ async fn a_queue_that_does_not_answer_is_not_taken_for_empty() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_a_lost_connection_still_consumes_is_kept() {
+    let (node, vhost) = shared();
+    let rabbit = connected(node, &vhost).await;
+    let spring = campaign("spring");
+    rabbit.prepare(&spring).await.unwrap();
+    publish_all(&*rabbit, &spring, &numbered(0..1)).await;
+    // Somebody who has taken the job and is not heard of any more: RabbitMQ finds out by its heartbeat.
+    let lost = connected(node, &vhost).await;
+    let mut inbox = Inbox::open(&*lost, Source::Jobs(spring.clone()), 5).await;
+    inbox.next().await;
+    assert_eq!(rabbit.remove(&spring).await, Ok(false), "the job it holds would be deleted with the queue");
+    drop(inbox);
+    wait_for_depth(&*rabbit, &Source::Jobs(spring.clone()), 1).await;
+    drain(&*rabbit, Source::Jobs(spring.clone()), &numbered(0..1).into_iter().collect()).await;
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while rabbit.remove(&spring).await != Ok(true) {
+        assert!(tokio::time::Instant::now() < end, "never removed");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_connection_ends_subscriptions_and_heals() {
     let (node, vhost) = shared();
     let proxy = Proxy::start(node.port()).await;

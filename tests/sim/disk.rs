@@ -17,9 +17,6 @@ use tokio::time::Instant;
 use crate::plan::DiskFaults;
 use crate::witness::Witness;
 
-/// A write that takes longer holds requests back.
-const HELD_BACK: Duration = Duration::from_millis(50);
-
 struct State {
     dice: Dice,
     faults: DiskFaults,
@@ -141,7 +138,6 @@ impl Store for SimDisk {
             let stalled = self.lock().stalled_until;
             (stalled, self.is_the_last(), self.lock().dice.random_bool(0.5))
         };
-        let begun = Instant::now();
         if last && early {
             self.die("before a commit").await;
         }
@@ -154,9 +150,6 @@ impl Store for SimDisk {
         };
         if last {
             self.die("after a commit").await;
-        }
-        if result.is_err() || begun.elapsed() > HELD_BACK {
-            self.witness.held_back();
         }
         self.witness.note(|| format!("commit of {} changes: {}", changes.len(), result.is_ok()));
         result

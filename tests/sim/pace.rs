@@ -22,21 +22,11 @@ pub(crate) struct Pace {
     /// Of the last minute.
     left: VecDeque<Instant>,
     count: u32,
-    /// The disk held requests back; those that follow are not judged.
-    excused_until: Option<Instant>,
 }
-
-/// A write that fails is tried again after a second, and what it held back is in the window for another.
-const EXCUSED: Duration = Duration::from_millis(2_200);
 
 impl Pace {
     pub(crate) fn life_begins(&mut self, limit: Limit, now: Instant) {
         *self = Self { limit, began: Some(now), ..Self::default() };
-    }
-
-    /// A write took long or failed.
-    pub(crate) fn held_back(&mut self, now: Instant) {
-        self.excused_until = Some(now + EXCUSED);
     }
 
     /// A request leaves.
@@ -49,9 +39,6 @@ impl Pace {
         self.count += 1;
         let second = self.left.iter().rev().take_while(|at| now - **at < SECOND).count();
         let limit = self.limit;
-        if self.excused_until.is_some_and(|until| now < until) {
-            return Ok(());
-        }
         if second > limit.second as usize || self.left.len() > limit.minute as usize {
             return Err(format!("{second} requests in a second, {} in a minute, limits {limit:?}", self.left.len()));
         }

@@ -179,12 +179,6 @@ impl Witness {
         *inner.resumes.entry(target.clone()).or_default() += 1;
     }
 
-    /// A write took long or failed.
-    pub(crate) fn held_back(&self) {
-        let now = Instant::now();
-        self.lock().paces.values_mut().for_each(|pace| pace.held_back(now));
-    }
-
     /// A request leaves: may it?
     pub(crate) fn departs(&self, account: &AccountName, campaign: &CampaignId, to: u64) -> Left {
         let mut inner = self.lock();

@@ -73,26 +73,34 @@ async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Resu
     bound.map_err(|e| call(&format!("binding queue {queue} to exchange {exchange}"), &e))
 }
 
-/// How many messages are ready in `queue`; `None` when it does not exist.
+/// What the broker tells of a queue.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Count {
+    /// Messages ready to be delivered; those delivered and unsettled are told by nobody.
+    pub(super) ready: u64,
+    consumers: u32,
+}
+
+/// What is in `queue`; `None` when it does not exist.
 ///
 /// RabbitMQ gives a quorum queue 250 ms to answer and then says 0 (`rabbit_quorum_queue:stat`), so a slow 0 is not believed.
-pub(super) async fn ready(connection: &Connection, queue: &str) -> Result<Option<u64>, BrokerError> {
+pub(super) async fn count(connection: &Connection, queue: &str) -> Result<Option<Count>, BrokerError> {
     for _ in 0..COUNTS {
         let asked = Instant::now();
-        let found = count(connection, queue).await?;
-        if found != Some(0) || asked.elapsed() < SLOW_COUNT {
+        let found = look(connection, queue).await?;
+        if found.is_none_or(|found| found.ready > 0) || asked.elapsed() < SLOW_COUNT {
             return Ok(found);
         }
     }
     Err(BrokerError::Timeout(SLOW_COUNT * COUNTS))
 }
 
-/// What the broker says is ready in `queue`; `None` when it does not exist. A 0 may mean that the queue did not answer.
-async fn count(connection: &Connection, queue: &str) -> Result<Option<u64>, BrokerError> {
+/// The same, where a 0 may mean that the queue did not answer.
+async fn look(connection: &Connection, queue: &str) -> Result<Option<Count>, BrokerError> {
     let channel = open(connection).await?;
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     match channel.queue_declare(short(queue), options, FieldTable::default()).await {
-        Ok(found) => Ok(Some(found.message_count().into())),
+        Ok(found) => Ok(Some(Count { ready: found.message_count().into(), consumers: found.consumer_count() })),
         Err(e) if is_missing(&e) => Ok(None),
         Err(e) => Err(call(&format!("looking at queue {queue}"), &e)),
     }
@@ -122,7 +130,7 @@ impl Nursery {
     /// Any number of these may wait at the same time, also for the same queue.
     pub(super) async fn raise(&self, wire: &Wire, source: &Source, exchange: &str, key: &str) -> Result<Prepared, BrokerError> {
         let name = names::queue(source);
-        let found = count(&wire.consume, &name).await?;
+        let found = look(&wire.consume, &name).await?;
         let channel = open(&wire.consume).await?;
         let young = match (found.is_some(), self.get(&name)) {
             (true, Some(young)) if young.epoch == wire.epoch => Some(young),
@@ -133,7 +141,7 @@ impl Nursery {
                 Some(self.declare(&channel, wire.epoch, &name).await?)
             }
             (true, None) => {
-                if found == Some(0) {
+                if found.is_some_and(|found| found.ready == 0) {
                     let _place = self.trials.acquire().await;
                     answers(&self.settings, &name).await?;
                 }
@@ -186,12 +194,13 @@ async fn answers(settings: &Settings, queue: &str) -> Result<(), BrokerError> {
     }
 }
 
-/// Deletes a campaign's job queue if nothing is ready in it. What comes later goes to the intake.
+/// Deletes a campaign's job queue if nothing is in it and nobody consumes it: a connection that died unnoticed may still hold jobs.
+/// What comes later goes to the intake.
 pub(super) async fn remove(wire: &Wire, source: &Source, key: &str) -> Result<bool, BrokerError> {
     let name = names::queue(source);
-    match ready(&wire.consume, &name).await? {
+    match count(&wire.consume, &name).await? {
         None => return Ok(true),
-        Some(0) => {}
+        Some(Count { ready: 0, consumers: 0 }) => {}
         Some(_) => return Ok(false),
     }
     let channel = open(&wire.consume).await?;
@@ -211,7 +220,7 @@ pub(super) async fn remove(wire: &Wire, source: &Source, key: &str) -> Result<bo
 
 /// Whether a queue that nothing is routed to has nothing to give: not a count, but the queue's own answer.
 async fn is_empty(wire: &Wire, queue: &str) -> Result<bool, BrokerError> {
-    if ready(&wire.consume, queue).await?.unwrap_or(0) > 0 {
+    if count(&wire.consume, queue).await?.is_some_and(|found| found.ready > 0 || found.consumers > 0) {
         return Ok(false);
     }
     let channel = open(&wire.consume).await?;

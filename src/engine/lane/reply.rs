@@ -71,18 +71,31 @@ impl Lane {
     fn send_in_turn(&mut self, key: Key, now: Instant) {
         let Some((active, slot)) = self.active.get(&key).and_then(|active| Some((active, active.slot?))) else { return };
         self.pacer.written(now.saturating_duration_since(active.begun));
-        if slot.at <= now && self.leaving.is_empty() {
-            self.send(key, now);
-        } else {
-            self.leaving.push_back((slot.at, key));
-        }
+        self.leave_at(slot.at, key);
+        self.send_due(now);
     }
 
-    /// Sends what was written before its turn had come.
+    fn leave_at(&mut self, at: Instant, key: Key) {
+        let place = self.leaving.partition_point(|(other, _)| *other <= at);
+        self.leaving.insert(place, (at, key));
+    }
+
+    /// Sends what is written and whose turn has come.
     pub(super) fn send_due(&mut self, now: Instant) {
         while self.leaving.front().is_some_and(|(at, _)| *at <= now || self.stopping) {
             let Some((_, key)) = self.leaving.pop_front() else { break };
-            self.send(key, now);
+            let Some(active) = self.active.get_mut(&key) else { continue };
+            let Some(slot) = active.slot.filter(|_| !self.stopping) else {
+                self.send(key, now);
+                continue;
+            };
+            match self.pacer.renew(slot, now) {
+                Ok(slot) => {
+                    active.slot = Some(slot);
+                    if slot.at <= now { self.send(key, now) } else { self.leave_at(slot.at, key) }
+                }
+                Err(at) => self.leave_at(at, key),
+            }
         }
     }
 
