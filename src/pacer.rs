@@ -343,7 +343,6 @@ impl Pacer {
         self.slowed.take_if(|slowed| slowed.until <= now);
     }
 
-    /// governor's quota is fixed for life, so another rate is another bucket.
     fn pace(&mut self, now: Instant) {
         let open = self.open();
         let smooth = if self.plan.pace == Pace::Burst {
@@ -354,7 +353,7 @@ impl Pacer {
         let rate = rate(smooth).map(|rate| rate * self.slow());
         if rate != self.paced {
             self.paced = rate;
-            self.bucket = Bucket::new(rate, now);
+            self.bucket.go_on_at(rate, now);
         }
     }
 }

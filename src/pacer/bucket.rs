@@ -51,6 +51,20 @@ impl Bucket {
         Self { start: now, clock, limiter, token: None }
     }
 
+    /// Goes on at another rate. governor's quota is fixed for life, so it is another bucket; an empty one, so that a rate that changes
+    /// often gives nothing away, and with the token in hand, so that it takes nothing away.
+    pub(super) fn go_on_at(&mut self, rate: Option<f64>, now: Instant) {
+        let soonest = rate.map_or(now, |rate| now + Duration::from_secs_f64(1.0 / rate.clamp(0.001, 1e6)));
+        let next = self.free_at(now).min(soonest);
+        let paced_before = self.limiter.is_some();
+        *self = Self::new(rate, now);
+        if let Some(limiter) = self.limiter.as_ref().filter(|_| paced_before) {
+            self.clock.set(Nanos::from(next.saturating_duration_since(now)));
+            (0..BURST.get()).for_each(|_| drop(limiter.check()));
+            self.token = Some(next);
+        }
+    }
+
     /// When there is a token: now, or later. It is kept in hand until it is taken.
     pub(super) fn free_at(&mut self, now: Instant) -> Instant {
         let Some(limiter) = &self.limiter else { return now };
@@ -71,5 +85,28 @@ impl Bucket {
     /// Takes the token in hand.
     pub(super) const fn take(&mut self) {
         self.token = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_that_changes_all_the_time_gives_nothing_away_and_takes_nothing_away() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(Some(10.0), start);
+        let mut taken = 0;
+        for ms in 0..10_000 {
+            let now = start + Duration::from_millis(ms);
+            if ms % 7 == 0 {
+                bucket.go_on_at(Some(if ms % 2 == 0 { 10.0 } else { 10.1 }), now);
+            }
+            if bucket.free_at(now) <= now {
+                bucket.take();
+                taken += 1;
+            }
+        }
+        assert!((98..=103).contains(&taken), "{taken} in ten seconds at ten a second");
     }
 }
