@@ -90,9 +90,12 @@ struct Shape<'a> {
     #[serde(borrow)]
     template: Option<Template<'a>>,
     interactive: Option<serde_json::Map<String, serde_json::Value>>,
-    to: Option<IgnoredAny>,
-    messaging_product: Option<IgnoredAny>,
-    recipient_type: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "is_there")]
+    to: bool,
+    #[serde(default, deserialize_with = "is_there")]
+    messaging_product: bool,
+    #[serde(default, deserialize_with = "is_there")]
+    recipient_type: bool,
 }
 
 #[derive(Deserialize)]
@@ -138,6 +141,11 @@ struct Parameter {
     _kind: IgnoredString,
 }
 
+/// A member that is there, be it `null`: the request would hold it twice.
+fn is_there<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
+}
+
 /// A string whose content does not matter.
 struct IgnoredString;
 
@@ -149,8 +157,8 @@ impl<'de> Deserialize<'de> for IgnoredString {
 
 impl Shape<'_> {
     fn check(&self) -> Result<MessageKind, serde_json::Error> {
-        let ours = [("to", &self.to), ("messaging_product", &self.messaging_product), ("recipient_type", &self.recipient_type)];
-        if let Some((name, _)) = ours.iter().find(|(_, value)| value.is_some()) {
+        let ours = [("to", self.to), ("messaging_product", self.messaging_product), ("recipient_type", self.recipient_type)];
+        if let Some((name, _)) = ours.iter().find(|(_, is_there)| *is_there) {
             return Err(refuse(format_args!("message must not hold `{name}`: the sender sets it")));
         }
         match self.kind {

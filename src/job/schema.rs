@@ -45,7 +45,7 @@ mod tests {
         jobs.extend(
             [
                 json!({"type": "text", "text": {"body": long, "preview_url": true}, "context": {"message_id": "x"}}),
-                json!({"type": "text", "text": {"body": "hi"}, "image": null, "to": null}),
+                json!({"type": "text", "text": {"body": "hi"}, "image": null}),
                 json!({"type": "image", "image": {"link": "https://x.example/a.png", "caption": "hi"}}),
                 json!({"type": "audio", "audio": {"id": "123"}}),
                 json!({"type": "audio", "audio": {"id": 123, "link": null}}),
@@ -86,6 +86,7 @@ mod tests {
                 json!({"type": "text", "text": {"body": 7}}),
                 json!({"type": "text", "text": {"body": long}}),
                 json!({"type": "text", "text": {"body": "hi"}, "to": "905321234567"}),
+                json!({"type": "text", "text": {"body": "hi"}, "to": null}),
                 json!({"type": "text", "text": {"body": "hi"}, "messaging_product": "whatsapp"}),
                 json!({"type": "text", "text": {"body": "hi"}, "image": {"link": 7}}),
                 json!({"type": "image", "image": {}}),
