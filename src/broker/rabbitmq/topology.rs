@@ -26,6 +26,8 @@ const SLOW_COUNT: Duration = Duration::from_millis(200);
 const COUNTS: u32 = 20;
 /// Empty queues tried at the same time, each on a connection of its own: after a restart there may be thousands.
 const TRIALS: usize = 8;
+/// Time for a closed subscription to be gone from the broker's count of consumers.
+const LET_GO: Duration = Duration::from_secs(2);
 /// Time for a message routed just before an unbind to show in the queue's count.
 const UNBOUND: Duration = Duration::from_millis(200);
 
@@ -198,7 +200,7 @@ async fn answers(settings: &Settings, queue: &str) -> Result<(), BrokerError> {
 /// What comes later goes to the intake.
 pub(super) async fn remove(wire: &Wire, source: &Source, key: &str) -> Result<bool, BrokerError> {
     let name = names::queue(source);
-    match count(&wire.consume, &name).await? {
+    match let_go(wire, &name).await? {
         None => return Ok(true),
         Some(Count { ready: 0, consumers: 0 }) => {}
         Some(_) => return Ok(false),
@@ -216,6 +218,18 @@ pub(super) async fn remove(wire: &Wire, source: &Source, key: &str) -> Result<bo
     let deleted = channel.queue_delete(short(&name), QueueDeleteOptions::default()).await;
     deleted.map_err(|e| call(&format!("deleting queue {name}"), &e))?;
     Ok(true)
+}
+
+/// What is in a queue once our own last subscription has let go of it: its channel closes in the background.
+async fn let_go(wire: &Wire, queue: &str) -> Result<Option<Count>, BrokerError> {
+    let end = Instant::now() + LET_GO;
+    loop {
+        let found = count(&wire.consume, queue).await?;
+        if !matches!(found, Some(Count { ready: 0, consumers: 1.. })) || Instant::now() > end {
+            return Ok(found);
+        }
+        sleep(UNBOUND).await;
+    }
 }
 
 /// Whether a queue that nothing is routed to has nothing to give: not a count, but the queue's own answer.
