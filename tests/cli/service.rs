@@ -206,7 +206,7 @@ fn a_second_daemon_says_why_it_does_not_start() {
     second.logs(&format!("in use by another campaignd (process {})", first.pid()));
     let text = std::fs::read_to_string(&place.config).unwrap();
     let elsewhere = place.path().join("second.toml");
-    std::fs::write(&elsewhere, text.replace("state", "other-state")).unwrap();
+    std::fs::write(&elsewhere, text.replace("dir = \"state\"", "dir = \"other-state\"")).unwrap();
     let mut third = Process::start(campaignd().args(["run", "--config"]).arg(&elsewhere), place.path());
     assert_eq!(third.ended().code(), Some(69));
     third.logs("is another campaignd running?");
