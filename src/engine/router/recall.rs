@@ -1,6 +1,8 @@
 //! What the broker remembers against what the store knows: a ledger that was lost, or put back from an older copy, is found out here.
 
 use std::collections::{BTreeMap, HashSet};
+use std::iter::successors;
+use std::time::Duration;
 
 use super::{BROKER_RETRY, Router};
 use crate::alert::{Alert, Status};
@@ -9,6 +11,14 @@ use crate::engine::Note;
 use crate::job::{AccountName, CampaignId};
 use crate::policy::Severity;
 use crate::store::{Change, Mark};
+
+/// At a start the link to the broker is up within some milliseconds, so that is when it is asked again first.
+const FIRST_RETRY: Duration = Duration::from_millis(10);
+
+/// Before the broker is asked again: soon at first, then at the usual distance.
+fn waits() -> impl Iterator<Item = Duration> {
+    successors(Some(FIRST_RETRY), |wait| Some((*wait * 2).min(BROKER_RETRY)))
+}
 
 /// The broker's notes, sorted out.
 #[derive(Default)]
@@ -47,20 +57,21 @@ impl Router {
     }
 
     async fn read_notes(&mut self) -> Notes {
-        let mut told = false;
+        let (mut told, mut waits) = (false, waits());
         let notes = loop {
             match self.parts.broker.recall().await {
                 Ok(notes) => break notes,
                 Err(error) => {
-                    // The broker's own part says when its link comes and goes; here once is enough.
-                    if !std::mem::replace(&mut told, true) {
+                    let wait = waits.next().unwrap_or(BROKER_RETRY);
+                    // The broker's own part says when its link comes and goes; here once is enough, and not at every start.
+                    if wait == BROKER_RETRY && !std::mem::replace(&mut told, true) {
                         tracing::warn!(%error, "waiting for the broker");
                     }
                     self.pulse.send_modify(|pulse| {
                         pulse.status = format!("waiting for the broker: {error}");
                         pulse.beat += 1;
                     });
-                    tokio::time::sleep(BROKER_RETRY).await;
+                    tokio::time::sleep(wait).await;
                 }
             }
         };
@@ -147,4 +158,16 @@ impl Router {
 /// A mark as the broker keeps it.
 pub(super) fn mark_note(mark: Mark) -> Vec<u8> {
     serde_json::to_vec(&mark).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_does_not_wait_a_second_for_a_link_that_is_up_at_once_nor_pester_one_that_stays_down() {
+        assert!(waits().take(4).sum::<Duration>() < Duration::from_millis(200));
+        assert_eq!(waits().find(|wait| *wait >= BROKER_RETRY), Some(BROKER_RETRY));
+        assert!(waits().skip(10).take(100).all(|wait| wait == BROKER_RETRY));
+    }
 }
