@@ -96,7 +96,7 @@ async fn celery_round(rig: &Rig, name: &str, jobs: u64, dir: &Path) -> anyhow::R
     };
     let id = format!("celery-{name}").parse()?;
     let mut enqueue = python(&["enqueue.py", &jobs.to_string()]);
-    enqueue.env("BENCH_BROKER", rig.broker_uri()).env("BENCH_QUEUE", format!("campaignd.jobs.{id}"));
+    enqueue.env("BENCH_BROKER", rig.open_uri()).env("BENCH_QUEUE", format!("campaignd.jobs.{id}"));
     enqueue.env("BENCH_GATEWAY", rig.gateway().url()).env("BENCH_KEY", KEY);
     ensure!(enqueue.status().await?.success(), "its jobs cannot be enqueued");
     let in_flight = IN_FLIGHT.to_string();

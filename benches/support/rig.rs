@@ -49,6 +49,11 @@ impl Rig {
         self.node.uri(&self.vhost, User::Daemon)
     }
 
+    /// The same for a worker of somebody else's making, which may declare and publish what it likes.
+    pub(crate) fn open_uri(&self) -> String {
+        self.node.uri(&self.vhost, User::Admin)
+    }
+
     /// The gateway.
     pub(crate) fn gateway(&self) -> &Simulator {
         &self.gateway

@@ -48,7 +48,7 @@ impl Worker {
 
     /// Any other program that takes from the campaign's queue: a command that is given broker, queue and gateway.
     pub(crate) fn peer(rig: &Rig, campaign: &CampaignId, mut command: Command) -> anyhow::Result<Self> {
-        command.env("BENCH_BROKER", rig.broker_uri()).env("BENCH_QUEUE", format!("campaignd.jobs.{campaign}"));
+        command.env("BENCH_BROKER", rig.open_uri()).env("BENCH_QUEUE", format!("campaignd.jobs.{campaign}"));
         command.env("BENCH_GATEWAY", format!("{}/v1/wa/message", rig.gateway().url())).env("BENCH_KEY", KEY);
         command.env("BENCH_PREFETCH", PREFETCH.to_string()).env("BENCH_IN_FLIGHT", IN_FLIGHT.to_string());
         Self::spawn(command)

@@ -1,7 +1,8 @@
 //! One connection to the gateway. Whoever sends on it also does its work: no task of its own, no wake-up from one task to another.
 //!
-//! hyper below reqwest's and hyper-util's clients: for the same request those take 1.5 times as many instructions, since every
-//! connection is a task there and every request passes a pool, a redirect and a retry layer that nothing here wants.
+//! hyper below reqwest's and hyper-util's clients: by callgrind, a send takes 33,400 instructions here, 39,300 by hyper-util's client
+//! and 74,300 by reqwest's with its URL and headers prepared (16 at a time, plain HTTP). There every connection is a task
+//! that each request wakes; reqwest adds redirect and retry layers that nothing here wants.
 
 use std::future::poll_fn;
 use std::io;
