@@ -17,8 +17,8 @@ type Suppressed = (AccountName, Recipient);
 
 /// Who stands in it; lines that are not whole are passed over.
 pub(super) fn read(state_dir: &Path) -> io::Result<BTreeSet<Suppressed>> {
-    match std::fs::read_to_string(state_dir.join(NAME)) {
-        Ok(text) => Ok(text.lines().filter_map(parse).collect()),
+    match std::fs::read(state_dir.join(NAME)) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).lines().filter_map(parse).collect()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
         Err(e) => Err(e),
     }
@@ -60,14 +60,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_was_added_is_there_and_a_line_cut_off_suppresses_nobody() {
+    fn who_was_added_is_there_and_a_line_cut_off_or_damaged_suppresses_nobody() {
         let dir = tempfile::tempdir().unwrap();
         assert!(read(dir.path()).unwrap().is_empty());
         let account: AccountName = "main".parse().unwrap();
         let [a, b]: [Recipient; 2] = ["905321234567".parse().unwrap(), "905321234568".parse().unwrap()];
         let mut copy = Copy::open(dir.path()).unwrap();
         copy.append([(&account, a)].into_iter()).unwrap();
-        copy.file.write_all(b"\nmain 905321234").unwrap();
+        copy.file.write_all(b"\nmain 905321234\nm\xffin 905321234569 .\n\xff").unwrap();
         let mut copy = Copy::open(dir.path()).unwrap();
         copy.append([(&account, b)].into_iter()).unwrap();
         assert_eq!(read(dir.path()).unwrap().into_iter().collect::<Vec<_>>(), [(account.clone(), a), (account, b)]);

@@ -66,7 +66,7 @@ pub(super) fn open(state_dir: &Path, clock: &Clock) -> Result<Opened, OpenError>
 }
 
 /// Opens the database of which `known` is known; one that must be there and is not is damaged.
-fn open_known(dir: &Path, known: Option<Mark>) -> Result<Opening<Found>, OpenFault> {
+pub(super) fn open_known(dir: &Path, known: Option<Mark>) -> Result<Opening<Found>, OpenFault> {
     if known.is_none() {
         return open_database(dir, read_all);
     }
@@ -87,7 +87,7 @@ fn out_of_the_way(dir: &Path, clock: &Clock) -> io::Result<Option<PathBuf>> {
 }
 
 /// Reads every key once: what cannot be read is found now, not in the middle of a campaign.
-pub(super) fn read_all(database: &Database) -> Result<Found, OpenFault> {
+fn read_all(database: &Database) -> Result<Found, OpenFault> {
     let mark = check_format(database)?;
     let mut drops = BTreeMap::new();
     for item in database.prefixed(dropped::PREFIX) {

@@ -263,6 +263,34 @@ async fn an_older_copy_of_the_ledger_is_noticed_until_it_has_been_written_to() {
 }
 
 #[tokio::test]
+async fn a_ledger_that_comes_back_after_an_error_without_its_end_is_not_gone_on_with() {
+    for gone in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger_dir, backup) = (dir.path().join("ledger"), dir.path().join("backup"));
+        let store = open(dir.path()).store;
+        store.commit(vec![Change::Campaign(campaign("spring")), ledger([opened(1)])]).await.unwrap();
+        drop(store);
+        copy(&ledger_dir, &backup);
+        let store = open(dir.path()).store;
+        store.commit(vec![ledger([sent(1)])]).await.unwrap();
+        let mark = store.mark();
+        store.shared.database.meddle(|db| *db = None);
+        std::fs::rename(&ledger_dir, dir.path().join("aside")).unwrap();
+        if !gone {
+            copy(&backup, &ledger_dir);
+        }
+        for _ in 0..2 {
+            let refused = store.commit(vec![ledger([opened(2)])]).await;
+            assert!(matches!(&refused, Err(StoreError::Damaged(text)) if text.contains("restart campaignd")), "{refused:?}");
+            assert_eq!(store.mark(), mark);
+        }
+        drop(store);
+        let Opened { store, lost } = open(dir.path());
+        assert_eq!((lost.is_some(), store.load().unwrap().behind), (gone, !gone), "the start finds out");
+    }
+}
+
+#[tokio::test]
 async fn the_suppression_list_outlives_its_ledger() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).store;

@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::copy::Copy;
 use super::index::Fingerprint;
 use super::ledger::StoredJob;
-use super::open::{Found, read_all};
+use super::open::{Found, open_known};
 use super::witness::Witness;
 use super::{Shared, campaign, dropped, ledger, meta, pause, suppression};
 use crate::campaign::Record;
-use crate::disk::{Fault, Flush, OpenFault, Written, open_database};
+use crate::disk::{Fault, Flush, OpenFault, Written};
 use crate::job::{AccountName, CampaignId, Recipient};
 use crate::store::{Change, Mark};
 
@@ -199,11 +199,16 @@ impl Writer {
         if self.shared.database.is_open() {
             return Ok(());
         }
-        let opening = open_database(&self.dir, read_all).map_err(|fault| match fault {
+        let known = super::read(&self.shared.memory).mark;
+        let opening = open_known(&self.dir, Some(known)).map_err(|fault| match fault {
             OpenFault::Busy(text) | OpenFault::Io(text) => Fault::Io(text),
             OpenFault::Damaged(text) => Fault::Damaged(format!("{text}; restart campaignd to begin with an empty ledger")),
             OpenFault::Newer(found) => Fault::Damaged(format!("format {found} appeared while it was in use")),
         })?;
+        if !opening.read.memory.mark.covers(known) {
+            // only a start tells every campaign that its ledger is lost; until then the witness stays as it is
+            return Err(Fault::Damaged("it came back without its end; restart campaignd to go on with what is left".into()));
+        }
         if let Some(Doubt { commits, mark }) = self.doubt.take()
             && opening.read.memory.mark.covers(mark)
         {
