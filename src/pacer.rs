@@ -99,6 +99,9 @@ const LONGEST_LEAD: Duration = Duration::from_millis(30);
 /// Requests that left up to this much after their turn still fit the windows; later ones would leave on top of others.
 const LATEST: Duration = Duration::from_millis(500);
 
+/// So much less than a whole request is one still, when a number went through a share.
+const ROUNDING: f64 = 1e-9;
+
 /// One request's place in the gateway's windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
@@ -243,7 +246,12 @@ impl Pacer {
         let at = self.log.micros(now);
         // Trouble may come at any time and says nothing about the gateway's latency.
         if matches!(answer.reply, Reply::Accepted { .. } | Reply::Refused(_)) {
-            self.flight.answered(now.saturating_duration_since(slot.at), in_flight, self.rate(), self.lead);
+            self.flight.answered(now.saturating_duration_since(slot.at), in_flight, self.paced, self.lead);
+        }
+        let windows = answer.windows;
+        if slot.number >= self.told_by {
+            self.told_by = slot.number;
+            self.heed(windows);
         }
         let Some(left) = self.log.left(slot.number) else { return };
         let trip = (at - left).max(0);
@@ -252,11 +260,6 @@ impl Pacer {
             self.trips.add(trip, at);
         }
         self.log.answered(slot.number, trip);
-        let windows = answer.windows;
-        if slot.number >= self.told_by {
-            self.told_by = slot.number;
-            self.heed(windows);
-        }
         self.count_others(slot.number, windows, at);
     }
 
@@ -273,7 +276,7 @@ impl Pacer {
     /// What the gateway counted when the request arrived, less what we know of.
     fn count_others(&mut self, number: u64, windows: Windows, at: Micros) {
         let Some(left) = self.log.left(number) else { return };
-        let doubt = 2.0 + self.rate().unwrap_or(0.0) * self.trips.allowance() as f64 / log::SECOND as f64;
+        let doubt = 2.0 + self.paced.unwrap_or(0.0) * self.trips.allowance() as f64 / log::SECOND as f64;
         for (which, window) in [windows.second, windows.minute].into_iter().enumerate() {
             let view = if which == 0 { &self.log.second } else { &self.log.minute };
             let (Some(window), Some(view), Some(others)) = (window, view, self.others.get_mut(which)) else { continue };
@@ -298,7 +301,7 @@ impl Pacer {
         let [second, minute] = &self.others;
         let less = |limit: Option<u32>, others: &Others| {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "less than the limit")]
-            let reserved = |limit: u32| (f64::from(limit) * share).ceil() as u32;
+            let reserved = |limit: u32| (f64::from(limit) * share - ROUNDING).ceil() as u32;
             limit.map(|limit| limit.saturating_sub(reserved(limit).max(others.expected())).max(1))
         };
         Limits { second: less(self.limits.second, second), minute: less(self.limits.minute, minute) }

@@ -1,6 +1,6 @@
 //! The real gateway over HTTP: one POST, one Answer, classified in this one place.
 //!
-//! Nothing here tries again.
+//! Nothing here sends a request twice: only one of which not a byte was written goes out on another connection.
 
 mod body;
 mod classify;
@@ -20,7 +20,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT};
@@ -35,8 +34,9 @@ use tokio::time::{Sleep, sleep, timeout};
 pub(crate) use description::meta_code;
 
 use self::body::Broken;
-use self::connection::{Address, Connection};
+use self::connection::{Address, Connection, Post};
 use self::pool::Pool;
+use self::trouble::Lost;
 use super::{Answer, Gateway, Reply, Request, Trouble, TroubleKind, Windows};
 
 /// The gateway's host, as its newer documentation names it.
@@ -159,26 +159,36 @@ impl Connexease {
 
     async fn exchange(&self, request: Request) -> Answer {
         let mut late = pin!(sleep(self.request_timeout));
-        let mut connection = match self.connection().await {
-            Ok(connection) => connection,
-            Err(reply) => return reply.into(),
-        };
-        let post = self.post(request);
-        tokio::select! {
-            biased;
-            response = connection.send(post) => match response {
-                Ok(response) => self.read(connection, response, late).await,
-                Err(lost) => trouble::reply(&lost).into(),
-            },
-            () = &mut late => Reply::Unknown(self.too_late()).into(),
+        let mut post = self.post(request);
+        if let Some(kept) = self.kept.take().await {
+            match self.send_on(kept, post, late.as_mut()).await {
+                Ok(answer) => return answer,
+                // The gateway had closed it. Not a byte was written, so a new connection takes the request.
+                Err((_, Some(back))) => post = back,
+                Err((lost, None)) => return trouble::reply(&lost).into(),
+            }
+        }
+        match self.open().await {
+            Ok(new) => self.send_on(new, post, late).await.unwrap_or_else(|(lost, _)| trouble::reply(&lost).into()),
+            Err(reply) => reply.into(),
         }
     }
 
-    /// A connection that is free, or a new one.
-    async fn connection(&self) -> Result<Connection, Reply> {
-        if let Some(connection) = self.kept.take().await {
-            return Ok(connection);
-        }
+    async fn send_on(
+        &self,
+        mut connection: Connection,
+        post: Post,
+        mut late: Pin<&mut Sleep>,
+    ) -> Result<Answer, (Lost, Option<Post>)> {
+        let response = tokio::select! {
+            biased;
+            response = connection.send(post) => response?,
+            () = &mut late => return Ok(Reply::Unknown(self.too_late()).into()),
+        };
+        Ok(self.read(connection, response, late).await)
+    }
+
+    async fn open(&self) -> Result<Connection, Reply> {
         let limit = self.connect_timeout.min(self.request_timeout);
         match timeout(limit, Connection::open(&self.address)).await {
             Ok(opened) => opened.map_err(|lost| trouble::reply(&lost)),
@@ -189,7 +199,7 @@ impl Connexease {
         }
     }
 
-    fn post(&self, request: Request) -> hyper::Request<Full<Bytes>> {
+    fn post(&self, request: Request) -> Post {
         let uri = match &self.uris {
             [_, [_, uri]] if request.sandbox && request.mmlite => uri,
             [_, [uri, _]] if request.sandbox => uri,

@@ -51,18 +51,31 @@ impl Bucket {
         Self { start: now, clock, limiter, token: None }
     }
 
-    /// Goes on at another rate. governor's quota is fixed for life, so it is another bucket; an empty one, so that a rate that changes
-    /// often gives nothing away, and with the token in hand, so that it takes nothing away.
+    /// Goes on at another rate. governor's quota is fixed for life, so it is another bucket, with as many tokens as there are now: a rate
+    /// that changes often gives nothing away and takes nothing away.
     pub(super) fn go_on_at(&mut self, rate: Option<f64>, now: Instant) {
-        let soonest = rate.map_or(now, |rate| now + Duration::from_secs_f64(1.0 / rate.clamp(0.001, 1e6)));
-        let next = self.free_at(now).min(soonest);
-        let paced_before = self.limiter.is_some();
-        *self = Self::new(rate, now);
-        if let Some(limiter) = self.limiter.as_ref().filter(|_| paced_before) {
-            self.clock.set(Nanos::from(next.saturating_duration_since(now)));
-            (0..BURST.get()).for_each(|_| drop(limiter.check()));
-            self.token = Some(next);
+        if self.limiter.is_none() {
+            *self = Self::new(rate, now);
+            return;
         }
+        let soonest = rate.map_or(now, |rate| now + Duration::from_secs_f64(1.0 / rate.clamp(0.001, 1e6)));
+        let in_hand = self.free_at(now).min(soonest);
+        let left = self.draw(now);
+        *self = Self::new(rate, now);
+        self.clock.set(Nanos::from(in_hand.saturating_duration_since(now)));
+        for _ in left..BURST.get() {
+            if let Some(limiter) = &self.limiter {
+                drop(limiter.check());
+            }
+        }
+        self.token = Some(in_hand);
+    }
+
+    /// Takes every token out; how many there were.
+    fn draw(&self, now: Instant) -> u32 {
+        self.clock.set(Nanos::from(now.saturating_duration_since(self.start)));
+        let taken = |_: &u32| self.limiter.as_ref().is_some_and(|limiter| limiter.check().is_ok());
+        u32::try_from((0..BURST.get()).take_while(taken).count()).unwrap_or(0)
     }
 
     /// When there is a token: now, or later. It is kept in hand until it is taken.

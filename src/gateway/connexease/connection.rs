@@ -38,14 +38,19 @@ pub(super) struct Address {
     pub(super) tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
 }
 
+/// A request as it goes out.
+pub(super) type Post = Request<Full<Bytes>>;
+
 trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+type Work = http1::Connection<TokioIo<Box<dyn Wire>>, Full<Bytes>>;
 
 /// An open connection.
 pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
-    work: http1::Connection<TokioIo<Box<dyn Wire>>, Full<Bytes>>,
-    ended: bool,
+    /// None once it has ended: hyper gives back a request it had not begun when this is dropped.
+    work: Option<Work>,
     /// When its last answer was read.
     pub(super) idle_since: Instant,
 }
@@ -64,27 +69,26 @@ impl Connection {
             }
         };
         let (sender, work) = http1::handshake(TokioIo::new(wire)).await.map_err(Lost::Unstarted)?;
-        Ok(Self { sender, work, ended: false, idle_since: Instant::now() })
+        Ok(Self { sender, work: Some(work), idle_since: Instant::now() })
     }
 
     /// Whether it can take a request now. One that the other side has closed cannot.
     pub(super) async fn is_usable(&mut self) -> bool {
         poll_fn(|cx| {
             self.drive(cx);
-            Poll::Ready(!self.ended && self.sender.is_ready())
+            Poll::Ready(self.work.is_some() && self.sender.is_ready())
         })
         .await
     }
 
-    /// Sends a request; returns once status and headers of the answer are there.
-    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Lost> {
+    /// Sends a request; returns once status and headers of the answer are there. A request of which not a byte was written comes back.
+    pub(super) async fn send(&mut self, request: Post) -> Result<Response<Incoming>, (Lost, Option<Post>)> {
         let mut response = pin!(self.sender.try_send_request(request));
         poll_fn(|cx| {
             self.drive(cx);
             response.as_mut().poll(cx).map_err(|mut failed| match failed.take_message() {
-                // hyper gives a request back if not a byte of it was written
-                Some(_) => Lost::Unstarted(failed.into_error()),
-                None => Lost::UnderWay(failed.into_error()),
+                Some(request) => (Lost::Unstarted(failed.into_error()), Some(request)),
+                None => (Lost::UnderWay(failed.into_error()), None),
             })
         })
         .await
@@ -112,7 +116,9 @@ impl Connection {
 
     /// The connection's own work: writes and reads what can be now. How it ended shows in the answer.
     fn drive(&mut self, cx: &mut Context<'_>) {
-        self.ended = self.ended || Pin::new(&mut self.work).poll(cx).is_ready();
+        if self.work.as_mut().is_some_and(|work| Pin::new(work).poll(cx).is_ready()) {
+            self.work = None;
+        }
     }
 }
 
@@ -131,5 +137,43 @@ async fn first_of(addresses: impl Iterator<Item = std::net::SocketAddr>) -> io::
             () = sleep(NEXT_ADDRESS), if more => {}
             else => return Err(last),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn post() -> Post {
+        Request::post("/").header("host", "gateway").body(Full::from("{}")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_request_for_a_connection_that_was_closed_meanwhile_comes_back_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut buffer = [0; 1024];
+            while !String::from_utf8_lossy(&buffer).contains("{}") {
+                assert_ne!(socket.read(&mut buffer).await.unwrap(), 0);
+            }
+            socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        };
+        let client = async {
+            let mut connection = Connection::open(&Address { host: "127.0.0.1".into(), port, tls: None }).await.unwrap();
+            let response = connection.send(post()).await.map_err(|(lost, _)| lost).unwrap();
+            assert!(connection.piece(&mut response.into_body()).await.is_none());
+            connection
+        };
+        let ((), mut connection) = tokio::join!(server, client);
+        while connection.is_usable().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let sent = tokio::time::timeout(Duration::from_secs(10), connection.send(post())).await.expect("it hangs");
+        assert!(matches!(sent, Err((Lost::Unstarted(_), Some(_)))));
     }
 }
