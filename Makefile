@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help demo test sim chaos pacing bench fuzz install-tools
+.PHONY: help demo test sim chaos pacing bench fuzz mutants install-tools
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ fuzz: ## libFuzzer on each law in src/laws.rs for SECONDS=60, or on one by LAW=j
 		$(CARGO) fuzz run --fuzz-dir tests/fuzz --sanitizer none $$law tests/fuzz/corpus/$$law tests/fuzz/seeds/$$law -- \
 			-max_total_time=$(SECONDS) -max_len=4096 -timeout=10 $$(test -e $$dict && echo -dict=$$dict) || exit 1; \
 	done
+
+mutants: ## changes the deciding code bit by bit: each change must fail a test; FILE=src/outcome.rs for one; needs cargo-mutants, hours
+	$(CARGO) mutants --timeout 120 $(if $(FILE),--no-config --file $(FILE) -- --lib)
 
 install-tools: ## what the tests need and a fresh machine lacks: RabbitMQ, systemd-analyze
 	@set -e; for script in tests/support/install-*.sh; do sh "$$script"; done
