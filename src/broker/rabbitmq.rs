@@ -271,7 +271,7 @@ impl Broker for RabbitMq {
             if self.consumers.unsettled(&source).await > 0 {
                 return Ok(false);
             }
-            topology::remove(&*self.link.wire()?, &source, campaign.as_str()).await
+            self.nursery.remove(&*self.link.wire()?, &source, campaign.as_str()).await
         })
         .await
     }

@@ -548,7 +548,13 @@ async fn a_queue_that_died_young_is_replaced_or_named() {
     let next = connected(&node, &vhost).await;
     let found = next.prepare(&spring).await;
     assert!(matches!(&found, Err(BrokerError::Denied(text)) if text.contains("no leader")), "{found:?}");
-    // Trying it has not disturbed the others.
+    let summer = campaign("summer");
+    assert!(!next.prepare(&summer).await.unwrap().existed);
+    let mut inbox = Inbox::open(&*next, Source::Jobs(summer.clone()), 5).await;
+    let removed = next.remove(&spring).await;
+    assert!(matches!(&removed, Err(BrokerError::Denied(text)) if text.contains("no leader")), "{removed:?}");
+    // Trying it has not disturbed the others: an event that the subscription had ended would come first.
     assert_eq!(*next.status().borrow(), LinkStatus::Up);
-    assert!(!next.prepare(&campaign("summer")).await.unwrap().existed);
+    publish(&*next, Target::Jobs(&summer), &job("alive")).await;
+    assert_eq!(id(&inbox.next().await), "alive");
 }

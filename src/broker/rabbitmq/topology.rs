@@ -116,7 +116,7 @@ struct Young {
     safe_at: Instant,
 }
 
-/// Campaign queues on their way from declared to bound.
+/// Campaign queues on their way from declared to bound, and from unbound to deleted.
 pub(super) struct Nursery {
     settings: Arc<Settings>,
     young: Mutex<HashMap<String, Young>>,
@@ -144,8 +144,7 @@ impl Nursery {
             }
             (true, None) => {
                 if found.is_some_and(|found| found.ready == 0) {
-                    let _place = self.trials.acquire().await;
-                    answers(&self.settings, &name).await?;
+                    self.is_empty(&name).await?;
                 }
                 None
             }
@@ -157,6 +156,55 @@ impl Nursery {
         bind(&channel, &name, exchange, key).await?;
         self.young().remove(&name);
         Ok(Prepared { existed: young.is_none() })
+    }
+
+    /// Deletes a campaign's job queue if nothing is in it and nobody consumes it: a connection that died unnoticed may still hold jobs.
+    /// What comes later goes to the intake.
+    pub(super) async fn remove(&self, wire: &Wire, source: &Source, key: &str) -> Result<bool, BrokerError> {
+        let name = names::queue(source);
+        match let_go(wire, &name).await? {
+            None => return Ok(true),
+            Some(Count { ready: 0, consumers: 0 }) => {}
+            Some(_) => return Ok(false),
+        }
+        let channel = open(&wire.consume).await?;
+        // Unbound first: a job published between the count and the deletion would be deleted with the queue.
+        unbind(&channel, &name, key).await?;
+        sleep(UNBOUND).await;
+        let unused = match count(&wire.consume, &name).await {
+            Ok(Some(Count { ready: 1.., .. } | Count { consumers: 1.., .. })) => Ok(false),
+            Ok(_) => self.is_empty(&name).await,
+            Err(error) => Err(error),
+        };
+        if !matches!(unused, Ok(true)) {
+            bind(&channel, &name, JOBS, key).await?;
+            return unused;
+        }
+        // Quorum queues know no if_empty: asking for it closes the connection.
+        let deleted = channel.queue_delete(short(&name), QueueDeleteOptions::default()).await;
+        deleted.map_err(|e| call(&format!("deleting queue {name}"), &e))?;
+        Ok(true)
+    }
+
+    /// Whether a queue has nothing to give: not a count, but the queue's own answer. One without a leader looks empty and never
+    /// answers: that happens when the whole machine dies within moments of its declaration, or when a cluster has lost its majority.
+    /// So it is not for us to delete it.
+    ///
+    /// On a connection of its own: RabbitMQ 3.10 ends the connection that reads from such a queue (541, noproc).
+    async fn is_empty(&self, queue: &str) -> Result<bool, BrokerError> {
+        let _place = self.trials.acquire().await;
+        let connection = connect::open(&self.settings, &format!("{} trial", self.settings.name)).await?;
+        let channel = open(&connection).await?;
+        let got = timeout(LEADER, channel.basic_get(short(queue), BasicGetOptions { no_ack: false })).await;
+        // A message that was there goes back to the head when the connection closes.
+        let _ = timeout(UNBOUND, connection.close(200, short("OK"))).await;
+        match got {
+            Ok(Ok(message)) => Ok(message.is_none()),
+            Ok(Err(e)) if !has_no_leader(&e) => Err(call(&format!("trying queue {queue}"), &e)),
+            Ok(Err(_)) | Err(_) => Err(BrokerError::Denied(format!(
+                "queue {queue} has no leader; if all RabbitMQ nodes are up and it stays so, it is broken and empty: rabbitmqctl delete_queue {queue}"
+            ))),
+        }
     }
 
     async fn declare(&self, channel: &Channel, epoch: u64, name: &str) -> Result<Young, BrokerError> {
@@ -177,49 +225,6 @@ impl Nursery {
     }
 }
 
-/// Makes sure that an empty queue has a leader. Without one it looks empty and never answers: that happens when the whole
-/// machine dies within moments of its declaration, or when a cluster has lost its majority. So it is not for us to delete it.
-///
-/// On a connection of its own: RabbitMQ 3.10 ends the connection that reads from such a queue (541, noproc).
-async fn answers(settings: &Settings, queue: &str) -> Result<(), BrokerError> {
-    let connection = connect::open(settings, &format!("{} trial", settings.name)).await?;
-    let channel = open(&connection).await?;
-    let got = timeout(LEADER, channel.basic_get(short(queue), BasicGetOptions { no_ack: false })).await;
-    // A message that came just now goes back to the head when the connection closes.
-    let _ = timeout(UNBOUND, connection.close(200, short("OK"))).await;
-    match got {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(e)) if !has_no_leader(&e) => Err(call(&format!("trying queue {queue}"), &e)),
-        Ok(Err(_)) | Err(_) => Err(BrokerError::Denied(format!(
-            "queue {queue} has no leader; if all RabbitMQ nodes are up and it stays so, it is broken and empty: rabbitmqctl delete_queue {queue}"
-        ))),
-    }
-}
-
-/// Deletes a campaign's job queue if nothing is in it and nobody consumes it: a connection that died unnoticed may still hold jobs.
-/// What comes later goes to the intake.
-pub(super) async fn remove(wire: &Wire, source: &Source, key: &str) -> Result<bool, BrokerError> {
-    let name = names::queue(source);
-    match let_go(wire, &name).await? {
-        None => return Ok(true),
-        Some(Count { ready: 0, consumers: 0 }) => {}
-        Some(_) => return Ok(false),
-    }
-    let channel = open(&wire.consume).await?;
-    // Unbound first: a job published between the count and the deletion would be deleted with the queue.
-    unbind(&channel, &name, key).await?;
-    sleep(UNBOUND).await;
-    let empty = is_empty(wire, &name).await;
-    if !matches!(empty, Ok(true)) {
-        bind(&channel, &name, JOBS, key).await?;
-        return empty;
-    }
-    // Quorum queues know no if_empty: asking for it closes the connection.
-    let deleted = channel.queue_delete(short(&name), QueueDeleteOptions::default()).await;
-    deleted.map_err(|e| call(&format!("deleting queue {name}"), &e))?;
-    Ok(true)
-}
-
 /// What is in a queue once our own last subscription has let go of it: its channel closes in the background.
 async fn let_go(wire: &Wire, queue: &str) -> Result<Option<Count>, BrokerError> {
     let end = Instant::now() + LET_GO;
@@ -230,19 +235,6 @@ async fn let_go(wire: &Wire, queue: &str) -> Result<Option<Count>, BrokerError> 
         }
         sleep(UNBOUND).await;
     }
-}
-
-/// Whether a queue that nothing is routed to has nothing to give: not a count, but the queue's own answer.
-async fn is_empty(wire: &Wire, queue: &str) -> Result<bool, BrokerError> {
-    if count(&wire.consume, queue).await?.is_some_and(|found| found.ready > 0 || found.consumers > 0) {
-        return Ok(false);
-    }
-    let channel = open(&wire.consume).await?;
-    let got = channel.basic_get(short(queue), BasicGetOptions { no_ack: false }).await;
-    let got = got.map_err(|e| call(&format!("reading queue {queue}"), &e))?;
-    // What was there goes back to the head with the channel.
-    channel.close(200, short("OK")).await.map_err(|e| call("closing a channel", &e))?;
-    Ok(got.is_none())
 }
 
 async fn unbind(channel: &Channel, queue: &str, key: &str) -> Result<(), BrokerError> {
