@@ -65,7 +65,7 @@ fn ledger(criterion: &mut Criterion) -> anyhow::Result<()> {
             next += 1;
             let to: Recipient = next.to_string().parse()?;
             let sent = JobState::Sent { wamid: "wamid.HBgMOTA1MzIxMjM0NTY3".into() };
-            Ok(Record::new(JobId::derived(&campaign, to), None, 0, sent, 1, 0))
+            Ok(Record::new(JobId::derived(&campaign, to), None, 0, sent, 1, 0, 0))
         };
         let records = (0..COMMIT).map(record).collect::<anyhow::Result<_>>()?;
         Ok(vec![Change::Ledger(campaign, records)])

@@ -68,10 +68,10 @@ async fn fill(dir: &Path, jobs: u64) -> anyhow::Result<()> {
         for number in first..(first + COMMIT).min(jobs) {
             let to: Recipient = (905_000_000_000 + number).to_string().parse()?;
             let job = JobId::derived(&id, to);
-            let opened = Record::new(job.clone(), None, 0, JobState::Opened, 1, 0);
+            let opened = Record::new(job.clone(), None, 0, JobState::Opened, 1, 0, 0);
             let sent = JobState::Sent { wamid: format!("wamid.HBgM{:0>30}", to.number()) };
             records.push(opened.clone());
-            records.push(Record::new(job, Some(&opened.now), 0, sent, 1, 0));
+            records.push(Record::new(job, Some(&opened.now), 0, sent, 1, 0, 0));
         }
         store.commit(vec![Change::Ledger(id.clone(), records)]).await?;
     }

@@ -214,7 +214,7 @@ mod tests {
 
     fn sent(job: &str, counts: &mut Counts) -> Record {
         let batch = counts.batch_index(None);
-        Record::new(job.parse().unwrap(), None, batch, JobState::Sent { wamid: "w".into() }, 1, 0)
+        Record::new(job.parse().unwrap(), None, batch, JobState::Sent { wamid: "w".into() }, 1, 0, 0)
     }
 
     #[test]
@@ -244,10 +244,10 @@ mod tests {
         assert!(!campaign.is_complete(LONGEST_AWAY), "its counts tell");
         campaign.lose_ledger(NOW);
         assert!(!campaign.is_complete(QUIET_AFTER_LOSS / 2));
-        let open = Record::new("2".parse().unwrap(), None, 0, JobState::Opened, 1, 0);
+        let open = Record::new("2".parse().unwrap(), None, 0, JobState::Opened, 1, 0, 0);
         campaign.apply(&open);
         assert!(!campaign.is_complete(QUIET_AFTER_LOSS) && campaign.is_complete(LONGEST_AWAY));
-        campaign.apply(&Record::new("2".parse().unwrap(), Some(&open.now), 0, JobState::Expired, 1, 0));
+        campaign.apply(&Record::new("2".parse().unwrap(), Some(&open.now), 0, JobState::Expired, 1, 0, 0));
         assert!(campaign.is_complete(QUIET_AFTER_LOSS));
         campaign.finish(NOW);
         assert_eq!((campaign.counts.enqueued(), campaign.counts.waiting()), (2, 0), "who was settled before is not counted");

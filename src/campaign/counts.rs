@@ -207,7 +207,7 @@ mod tests {
             let mut records = Vec::new();
             for (job, to, batch) in steps {
                 let index = counts.batch_index(names[batch]);
-                let record = Record::new(format!("j{job}").parse().unwrap(), entries.get(&job), index, state(to), 1, 0);
+                let record = Record::new(format!("j{job}").parse().unwrap(), entries.get(&job), index, state(to), 1, 0, 0);
                 counts.apply(&record);
                 entries.insert(job, record.now.clone());
                 records.push(record);
@@ -230,7 +230,7 @@ mod tests {
     fn a_batch_that_was_never_published_whole_keeps_nothing_open() {
         let mut counts = Counts::default();
         let interrupted = counts.batch_index(Some("interrupted"));
-        counts.apply(&Record::new("1".parse().unwrap(), None, interrupted, state(3), 1, 0));
+        counts.apply(&Record::new("1".parse().unwrap(), None, interrupted, state(3), 1, 0, 0));
         assert!(!counts.is_sealed());
         counts.announce(Some("whole"), 0);
         assert!(counts.is_sealed());
@@ -242,12 +242,12 @@ mod tests {
     fn the_same_batch_twice_counts_once_and_another_batch_tells_duplicates() {
         let mut counts = Counts::default();
         let a = counts.batch_index(Some("a"));
-        let first = Record::new("1".parse().unwrap(), None, a, state(3), 1, 0);
+        let first = Record::new("1".parse().unwrap(), None, a, state(3), 1, 0, 0);
         counts.apply(&first);
-        let again = Record::new("1".parse().unwrap(), Some(&first.now), a, state(3), 1, 0);
+        let again = Record::new("1".parse().unwrap(), Some(&first.now), a, state(3), 1, 0, 0);
         assert_eq!(again.counted_in, None);
         let b = counts.batch_index(Some("b"));
-        let other = Record::new("1".parse().unwrap(), Some(&first.now), b, state(3), 1, 0);
+        let other = Record::new("1".parse().unwrap(), Some(&first.now), b, state(3), 1, 0, 0);
         counts.apply(&other);
         assert_eq!((counts.enqueued(), counts.duplicates, counts.sent), (1, 1, 1));
     }

@@ -104,9 +104,9 @@ pub struct Record {
 }
 
 impl Record {
-    /// A change of `job` from `before` to `state`, seen in batch `batch`, in a ledger that was never lost.
+    /// A change of `job` from `before` to `state`, seen in batch `batch`, in a ledger that had been lost `era` times.
     #[must_use]
-    pub fn new(job: JobId, before: Option<&Entry>, batch: u8, state: JobState, attempts: u32, release: u32) -> Self {
+    pub fn new(job: JobId, before: Option<&Entry>, batch: u8, state: JobState, attempts: u32, release: u32, era: u32) -> Self {
         let known = before.map_or(0, |entry| entry.batches);
         let bit = batch_bit(batch);
         // opened again without an outcome in between: the daemon died while the attempt before was open
@@ -116,7 +116,7 @@ impl Record {
             job,
             was: before.map(|entry| entry.state.tag()),
             counted_in: (known & bit == 0).then_some(batch),
-            now: Entry { state, attempts, lost, release, batches: known | bit, era: 0 },
+            now: Entry { state, attempts, lost, release, batches: known | bit, era },
         }
     }
 }
@@ -129,7 +129,7 @@ mod tests {
     fn lost_attempts_are_counted_in_a_row() {
         let mut entry: Option<Entry> = None;
         let mut step = |state: JobState| {
-            let record = Record::new("j".parse().unwrap(), entry.as_ref(), 0, state, 1, 0);
+            let record = Record::new("j".parse().unwrap(), entry.as_ref(), 0, state, 1, 0, 0);
             entry = Some(record.now.clone());
             record.now.lost
         };

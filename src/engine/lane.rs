@@ -125,6 +125,7 @@ enum Step {
     AccountNoted,
     Ack(Tag),
     Answer(Box<dyn FnOnce() + Send>),
+    Untouched(Key),
     Release(Box<dead::Release>),
 }
 
@@ -142,6 +143,8 @@ pub(super) struct Lane {
     attention: BTreeSet<CampaignId>,
     links: HashMap<SubscriptionId, CampaignId>,
     active: HashMap<Key, Active>,
+    /// Jobs that went back unbegun and whose entry says so, once it is durable.
+    untouched: HashSet<Key>,
     sending: usize,
     journal: Journal<Step>,
     /// Attempts that are durable before their turn has come, in the order of their turns.
@@ -197,6 +200,7 @@ impl Lane {
             turns: VecDeque::new(),
             links: HashMap::new(),
             active: HashMap::new(),
+            untouched: HashSet::new(),
             sending: 0,
             journal: Journal::new(Arc::clone(&parts.store), parts.settings.linger),
             leaving: VecDeque::new(),
@@ -264,7 +268,7 @@ impl Lane {
             let wake = self.wake_at(now, turn_at);
             tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop), if !self.stopping => self.stopping = true,
+                _ = stop.wait_for(|stop| *stop), if !self.stopping => self.stop(),
                 result = self.journal.committed() => self.on_commit(result),
                 Some((key, answer)) = self.sends.next(), if !self.sends.is_empty() => self.on_answers(key, answer),
                 Some(chore) = self.chores.next(), if !self.chores.is_empty() => self.on_chore(chore),
@@ -273,6 +277,12 @@ impl Lane {
                 () = tokio::time::sleep_until(wake) => {}
             }
         }
+    }
+
+    /// Begins nothing more, and lets go of every queue: what goes back unbegun may need an entry that says so.
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.attention.extend(self.rolls.keys().cloned());
     }
 
     /// Everything that can be done now without waiting; when the pacer wants to be asked again.
@@ -324,7 +334,8 @@ impl Lane {
     }
 
     fn is_drained(&self) -> bool {
-        self.active.is_empty() && self.journal.is_idle() && self.sends.is_empty() && self.chores.is_empty()
+        let begun = self.active.is_empty() && self.journal.is_idle() && self.sends.is_empty() && self.chores.is_empty();
+        begun && self.events.is_empty()
     }
 
     fn gauge(&self) {

@@ -100,6 +100,28 @@ const fn in_doubt(case: &Case<'_>, entry: &Entry) -> Option<&'static str> {
     if old { Some("delivered before, and what the ledger said of it since is lost") } else { None }
 }
 
+/// What to write of a job that goes back to its queue unbegun, so that it is not in doubt when it comes again: state, attempts, release.
+/// None when it is in doubt already, or will not be.
+pub(super) fn returned_unbegun(
+    headers: &Headers,
+    redelivered: bool,
+    campaign: &Campaign,
+    entry: Option<&Entry>,
+) -> Option<(JobState, u32, u32)> {
+    if redelivered || campaign.losses == 0 {
+        return None;
+    }
+    let Some(entry) = entry else { return Some((JobState::Waiting, headers.attempts, headers.release)) };
+    if entry.era == campaign.losses || headers.release < entry.release {
+        return None;
+    }
+    if headers.release > entry.release {
+        return Some((JobState::Waiting, entry.attempts, headers.release));
+    }
+    let open = matches!(entry.state, JobState::Waiting | JobState::Delayed { .. });
+    open.then(|| (entry.state.clone(), entry.attempts, entry.release))
+}
+
 /// Surely not sent under this release: may it be sent now?
 fn unsent(case: &Case<'_>, attempts: u32, release: u32) -> Triage {
     if case.campaign.phase == Phase::Cancelled {
@@ -152,7 +174,7 @@ pub(super) fn own_death(reason: &str, description: &str, at: Timestamp) -> Death
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::campaign::Options;
+    use crate::campaign::{Options, Record};
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -271,6 +293,29 @@ mod tests {
         assert_eq!(released.reason(), UNKNOWN_OUTCOME, "a release the ledger has forgotten");
         let sent = Setup { redelivered: true, ..setup().with(SENT(), 0) };
         assert_eq!(sent.triage(), Triage::Settle(Settle::Ack));
+    }
+
+    #[test]
+    fn what_goes_back_unbegun_is_in_no_doubt_when_it_comes_again() {
+        let states = [JobState::Waiting, JobState::Delayed { until: NOW }, JobState::Dead(own_death("r", "", NOW))];
+        let entries = states.map(|state| Entry { state, attempts: 1, lost: 0, release: 0, batches: 1, era: 0 });
+        for (entry, release) in [(None, 0), (Some(&entries[0]), 0), (Some(&entries[1]), 0), (Some(&entries[2]), 1)] {
+            let mut setup = setup();
+            setup.entry = entry.cloned();
+            setup.headers.release = release;
+            setup.campaign.lose_ledger(NOW);
+            let (headers, campaign) = (&setup.headers, &setup.campaign);
+            assert_eq!(returned_unbegun(headers, true, campaign, entry), None, "it is in doubt already");
+            let (state, attempts, release) = returned_unbegun(headers, false, campaign, entry).unwrap();
+            let record = Record::new("j".parse().unwrap(), entry, 0, state, attempts, release, campaign.losses);
+            assert_eq!(returned_unbegun(headers, false, campaign, Some(&record.now)), None, "once is enough");
+            setup.entry = Some(record.now);
+            setup.redelivered = true;
+            assert_eq!(setup.triage(), Triage::Send { attempts, release });
+        }
+        let mut sent = setup().with(SENT(), 0);
+        sent.campaign.lose_ledger(NOW);
+        assert_eq!(returned_unbegun(&sent.headers, false, &sent.campaign, sent.entry.as_ref()), None);
     }
 
     #[test]

@@ -187,7 +187,7 @@ mod tests {
     use crate::campaign::{JobState, Options, Record};
 
     fn commit_of(n: u32) -> Vec<Change> {
-        let record = Record::new(n.to_string().parse().unwrap(), None, 0, JobState::Opened, 1, 0);
+        let record = Record::new(n.to_string().parse().unwrap(), None, 0, JobState::Opened, 1, 0, 0);
         vec![Change::Ledger("c".parse().unwrap(), vec![record])]
     }
 

@@ -93,7 +93,7 @@ pub(crate) struct Plan {
     pub(crate) gateway: GatewayFaults,
     pub(crate) disk: DiskFaults,
     /// The disk is lost between two lives now and then. Such a world makes no copies by itself: a copy that was never delivered
-    /// cannot be told from a job.
+    /// cannot be told from a job. One that the daemon makes, repeating a publish that was not confirmed, says so.
     pub(crate) loses_disk: bool,
     pub(crate) meddle: bool,
 }
@@ -185,7 +185,7 @@ impl BrokerFaults {
             down: chance(dice, 0.2),
             slow_ms: dice.random_range(1..50),
         };
-        if copies { drawn } else { Self { publish_unconfirmed: 0.0, copy: 0.0, ..drawn } }
+        if copies { drawn } else { Self { copy: 0.0, ..drawn } }
     }
 }
 

@@ -26,6 +26,8 @@ enum Look {
     Begun(Begun),
     /// Another copy of a job in hand: kept until that is settled.
     Copy,
+    /// What the ledger says of it is being written; the delivery comes back.
+    Early(Delivery),
     /// The ledger cannot be read now; the delivery comes back.
     Unreadable(Delivery),
 }
@@ -102,16 +104,21 @@ impl Lane {
                 match self.look_at(id, delivery) {
                     Look::Begun(begun) => begun,
                     Look::Copy => return Turn::Moved,
+                    Look::Early(delivery) => return self.put_back(id, delivery, Turn::Skip),
                     Look::Unreadable(delivery) => {
-                        if let Some(roll) = self.rolls.get_mut(id) {
-                            roll.ready.push_front(delivery);
-                        }
-                        return Turn::Wait(Some(now + super::STORE_RETRY));
+                        return self.put_back(id, delivery, Turn::Wait(Some(now + super::STORE_RETRY)));
                     }
                 }
             }
         };
         self.act(id, begun, now)
+    }
+
+    fn put_back(&mut self, id: &CampaignId, delivery: Delivery, turn: Turn) -> Turn {
+        if let Some(roll) = self.rolls.get_mut(id) {
+            roll.ready.push_front(delivery);
+        }
+        turn
     }
 
     /// Parses the delivery and asks the ledger.
@@ -128,6 +135,9 @@ impl Lane {
         if let Some(active) = self.active.get_mut(&key) {
             active.copies.push(delivery);
             return Look::Copy;
+        }
+        if self.untouched.contains(&key) {
+            return Look::Early(delivery);
         }
         let entry = match self.store.find(&key.0, &key.1) {
             Ok(entry) => entry,
@@ -201,7 +211,7 @@ impl Lane {
         };
         let opens = matches!(state, JobState::Opened);
         let batch = self.batch_of(id, begun.delivery.message.headers.batch.as_deref(), now);
-        let record = Record::new(begun.key.1.clone(), begun.entry.as_ref(), batch, state, attempts, release);
+        let record = Record::new(begun.key.1.clone(), begun.entry.as_ref(), batch, state, attempts, release, self.era(id));
         let key = begun.key.clone();
         let active = self.take_in_hand(id, begun, batch);
         active.attempts = attempts;
@@ -258,7 +268,8 @@ impl Lane {
         let Some(entry) = &begun.entry else { return };
         let id = &begun.key.0;
         let batch = self.batch_of(id, begun.delivery.message.headers.batch.as_deref(), now);
-        let record = Record::new(begun.key.1.clone(), Some(entry), batch, entry.state.clone(), entry.attempts, entry.release);
+        let state = entry.state.clone();
+        let record = Record::new(begun.key.1.clone(), Some(entry), batch, state, entry.attempts, entry.release, self.era(id));
         if record.counted_in.is_none() {
             return;
         }
@@ -266,11 +277,15 @@ impl Lane {
     }
 
     /// Enters a record in the campaign's ledger and counts; with a step that follows once it is durable.
-    pub(super) fn enter(&mut self, id: &CampaignId, mut record: Record, step: Option<Step>, now: Instant) {
+    pub(super) fn enter(&mut self, id: &CampaignId, record: Record, step: Option<Step>, now: Instant) {
         let Some(roll) = self.rolls.get_mut(id) else { return };
-        record.now.era = roll.campaign.losses;
         roll.campaign.apply(&record);
         self.journal.record(id, record, step, now);
+    }
+
+    /// How often the campaign's ledger has been lost: what is written now is from after that.
+    pub(super) fn era(&self, id: &CampaignId) -> u32 {
+        self.rolls.get(id).map_or(0, |roll| roll.campaign.losses)
     }
 
     /// The batch's index; a batch nobody announced is written into the campaign's record with the first job of it.

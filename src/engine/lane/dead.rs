@@ -118,7 +118,7 @@ impl Lane {
             }
             let Ok(job) = Job::parse(&letter.message.body) else { continue };
             let key = (id.clone(), job.id);
-            if job.campaign != *id || self.active.contains_key(&key) {
+            if job.campaign != *id || self.active.contains_key(&key) || self.untouched.contains(&key) {
                 continue;
             }
             if let Some(release) = released_now.get(&key.1) {
@@ -141,9 +141,9 @@ impl Lane {
             }
             released_now.insert(key.1.clone(), letter.message.headers.release);
             let batch = self.batch_of(id, letter.message.headers.batch.as_deref(), now);
-            let record = Record::new(key.1, entry.as_ref(), batch, JobState::Waiting, 0, release);
+            let record = Record::new(key.1, entry.as_ref(), batch, JobState::Waiting, 0, release, self.era(id));
             self.enter(id, record, None, now);
-            chosen.push((released(letter, release), letter.tag));
+            chosen.push((released(letter, release, unpublished), letter.tag));
         }
         if !chosen.is_empty() {
             self.reopen(id, now);
@@ -180,9 +180,10 @@ pub(super) fn answer_release(answer: Answer<u64>, result: Result<u64, BrokerErro
     reply(answer, result);
 }
 
-fn released(letter: &Delivery, release: u32) -> Message {
+/// The job as it leaves the dead letters. `again`: it was published before, and nobody knows whether it arrived.
+fn released(letter: &Delivery, release: u32, again: bool) -> Message {
     let headers =
-        Headers { release, attempts: 0, redelivered: false, death: None, routed_to: None, ..letter.message.headers.clone() };
+        Headers { release, attempts: 0, redelivered: again, death: None, routed_to: None, ..letter.message.headers.clone() };
     Message { body: letter.message.body.clone(), headers }
 }
 

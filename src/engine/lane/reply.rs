@@ -1,6 +1,7 @@
 //! From durable attempt to request, and from answer to outcome. A pause is in force the moment its answer has been read.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::time::Instant;
@@ -14,6 +15,9 @@ use crate::job::CampaignId;
 use crate::outcome::{Outcome, Settle, cause, outcome};
 use crate::policy::{Scope, Severity, Subject, decide};
 use crate::store::{Change, StoreError};
+
+/// Longest further wait of an attempt that is opened: found after a crash it would count as unknown, so it is rather taken back.
+const LONGEST_OPEN: Duration = Duration::from_secs(1);
 
 impl Lane {
     pub(super) fn on_commit(&mut self, result: Result<Vec<Step>, StoreError>) {
@@ -41,6 +45,7 @@ impl Lane {
                 Step::Ack(tag) => self.ack_tag(tag),
                 Step::Answer(answer) => answer(),
                 Step::Release(release) => self.publish_released(*release),
+                Step::Untouched(key) => drop(self.untouched.remove(&key)),
             }
         }
         self.ack(acks);
@@ -94,7 +99,8 @@ impl Lane {
                     active.slot = Some(slot);
                     if slot.at <= now { self.send(key, now) } else { self.leave_at(slot.at, key) }
                 }
-                Err(at) => self.leave_at(at, key),
+                Err(at) if at.saturating_duration_since(now) <= LONGEST_OPEN => self.leave_at(at, key),
+                Err(_) => self.unsend(key, now),
             }
         }
     }
@@ -230,8 +236,9 @@ impl Lane {
 
     /// Writes what became of a job; the broker is told once that is durable.
     pub(super) fn conclude(&mut self, key: Key, state: JobState, attempts: u32, settle: Settle, now: Instant) {
+        let era = self.era(&key.0);
         let Some(active) = self.active.get_mut(&key) else { return };
-        let record = Record::new(key.1.clone(), active.entry.as_ref(), active.batch, state, attempts, active.release);
+        let record = Record::new(key.1.clone(), active.entry.as_ref(), active.batch, state, attempts, active.release, era);
         active.attempts = attempts;
         active.entry = Some(record.now.clone());
         let campaign = key.0.clone();

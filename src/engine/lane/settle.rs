@@ -185,7 +185,8 @@ fn wait_message(active: &Active) -> Message {
     Message { body: active.message.body.clone(), headers }
 }
 
-/// Publishes until the broker confirms. An unconfirmed try may have arrived; a second copy does no harm, a lost job would.
+/// Publishes until the broker confirms. An unconfirmed try may have arrived; a second copy does no harm, a lost job would. What is
+/// repeated says so: should the ledger be lost in between, the copy is not taken for a job of which nothing was ever sent.
 pub(super) async fn publish_until_confirmed(broker: &dyn Broker, id: &CampaignId, place: Place, message: &Message) {
     let target = match place {
         Place::Jobs => Target::Jobs(id),
@@ -193,11 +194,20 @@ pub(super) async fn publish_until_confirmed(broker: &dyn Broker, id: &CampaignId
         Place::Dead => Target::Dead(id),
     };
     let mut wait = BROKER_RETRY / 4;
-    while let Err(error) = broker.publish(target, message).await {
+    let mut result = broker.publish(target, message).await;
+    let mut copy = None;
+    while let Err(error) = result {
         tracing::warn!(campaign = %id, %error, "not confirmed yet; trying again");
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LONGEST_RETRY);
+        result = broker.publish(target, copy.get_or_insert_with(|| repeated(message))).await;
     }
+}
+
+/// The message as it is published again when nobody knows whether it had arrived.
+fn repeated(message: &Message) -> Message {
+    let headers = Headers { redelivered: true, ..message.headers.clone() };
+    Message { headers, ..message.clone() }
 }
 
 /// Acknowledges, again if need be: what was delivered and is not acknowledged stays with this subscription until it ends.

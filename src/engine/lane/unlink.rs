@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Lane;
 use super::roll::{Link, Roll};
+use super::{Lane, Step};
 use crate::broker::Delivery;
-use crate::campaign::{JobState, Record};
+use crate::campaign::Record;
+use crate::engine::triage::returned_unbegun;
 use crate::job::{CampaignId, Job};
 
 /// Longest wait for jobs in hand before a queue is let go all the same: they come again then, and are settled by the ledger.
@@ -26,32 +27,37 @@ impl Lane {
         returned.into_iter().for_each(|delivery| self.leave_untouched(id, &delivery, now));
     }
 
-    /// Closes a link that nothing of it in hand needs any more.
+    /// Closes a link that nothing of it in hand needs any more, once what it had delivered is looked at.
     pub(super) fn close(&mut self, id: &CampaignId, now: Instant) {
         let Some(roll) = self.rolls.get_mut(id) else { return };
         let Link::Closing(subscription, since) = &roll.link else { return };
-        if roll.in_hand == 0 || now.saturating_duration_since(*since) > CLOSE_WITHIN {
+        let idle = roll.in_hand == 0 && self.events.is_empty();
+        if idle || now.saturating_duration_since(*since) > CLOSE_WITHIN {
             self.links.remove(&subscription.id());
             roll.link = Link::Closed;
+        } else if roll.in_hand == 0 {
+            self.attention.insert(id.clone());
         }
     }
 
-    /// In a campaign whose ledger was lost, a redelivered job without an entry counts as unknown. One that goes back now was surely not
-    /// sent, and gets an entry that says so.
+    /// In a campaign whose ledger was lost, a redelivered job of which it says nothing since counts as unknown. One that goes back now
+    /// was surely not sent, and gets an entry that says so.
     pub(super) fn leave_untouched(&mut self, id: &CampaignId, delivery: &Delivery, now: Instant) {
-        let lossy = self.rolls.get(id).is_some_and(|roll| roll.campaign.losses > 0);
-        if !lossy || delivery.redelivered {
-            return;
-        }
+        let Some(roll) = self.rolls.get(id).filter(|roll| roll.campaign.losses > 0) else { return };
         let Ok(job) = Job::parse(&delivery.message.body) else { return };
         let key = (id.clone(), job.id);
-        if job.campaign != *id || self.active.contains_key(&key) || !matches!(self.store.find(&key.0, &key.1), Ok(None)) {
+        let waits = roll.head.as_ref().is_some_and(|head| head.key == key);
+        if job.campaign != *id || waits || self.active.contains_key(&key) || self.untouched.contains(&key) {
             return;
         }
+        let Ok(entry) = self.store.find(&key.0, &key.1) else { return };
         let headers = &delivery.message.headers;
+        let returned = returned_unbegun(headers, delivery.redelivered, &roll.campaign, entry.as_ref());
+        let Some((state, attempts, release)) = returned else { return };
         let batch = self.batch_of(id, headers.batch.as_deref(), now);
-        let record = Record::new(key.1, None, batch, JobState::Waiting, headers.attempts, headers.release);
-        self.enter(id, record, None, now);
+        let record = Record::new(key.1.clone(), entry.as_ref(), batch, state, attempts, release, self.era(id));
+        self.untouched.insert(key.clone());
+        self.enter(id, record, Some(Step::Untouched(key)), now);
     }
 }
 

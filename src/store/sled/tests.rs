@@ -19,12 +19,12 @@ fn job(n: u64) -> JobId {
 }
 
 fn opened(n: u64) -> Record {
-    Record::new(job(n), None, 0, JobState::Opened, 1, 0)
+    Record::new(job(n), None, 0, JobState::Opened, 1, 0, 0)
 }
 
 fn sent(n: u64) -> Record {
     let before = opened(n).now;
-    Record::new(job(n), Some(&before), 0, JobState::Sent { wamid: format!("wamid.{n}") }, 1, 0)
+    Record::new(job(n), Some(&before), 0, JobState::Sent { wamid: format!("wamid.{n}") }, 1, 0, 0)
 }
 
 fn spring() -> CampaignId {
@@ -176,7 +176,7 @@ async fn jobs_that_share_a_fingerprint_are_told_apart() {
     // derived ids whose first 8 bytes agree share a fingerprint
     let twin = |last: &str| -> JobId { format!("r{}{last}", "0123456789abcdef00000000000000").parse().unwrap() };
     let (a, b, c) = (twin("01"), twin("02"), twin("03"));
-    let record = |job: &JobId| Record::new(job.clone(), None, 0, JobState::Opened, 1, 0);
+    let record = |job: &JobId| Record::new(job.clone(), None, 0, JobState::Opened, 1, 0, 0);
     store.commit(vec![Change::Ledger(spring(), vec![record(&a)])]).await.unwrap();
     store.commit(vec![Change::Ledger(spring(), vec![record(&b)])]).await.unwrap();
     let knows = |job: &JobId| store.find(&spring(), job).unwrap().is_some();
