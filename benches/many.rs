@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use serde_json::json;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use support::measure::{self, Figures};
@@ -24,6 +24,9 @@ const SHARES: (f64, f64) = (0.1, 0.95);
 
 /// What each account may send, per second and per minute.
 const RATE: (u64, u64) = (80, 4800);
+
+/// Campaigns that are filled at the same time.
+const FILLING: usize = 20;
 
 /// The daemon at rest is looked at for this long.
 const REST: Duration = Duration::from_secs(10);
@@ -39,22 +42,16 @@ fn main() -> anyhow::Result<()> {
 async fn campaigns() -> anyhow::Result<()> {
     let sizes: String = setting("BENCH_CAMPAIGNS", "10,100,1000".to_owned());
     let jobs: u64 = setting("BENCH_JOBS", 50_000);
-    let rig = Rig::start(&["--rate", "unlimited"]).await?;
     let mut rows = Vec::new();
     for count in sizes.split(',').map(str::parse::<u64>) {
         let count = count?;
-        rig.gateway().order("reset", json!({})).await?;
+        let rig = Rig::start(&["--rate", "unlimited"]).await?; // a new one: what the last size left at the broker would count too
         let each = jobs.div_ceil(count);
-        let mut ids = Vec::new();
-        for number in 0..count {
-            ids.push(rig.campaign_of("bench", &format!("c{count}-{number}"), number * each, each).await?);
-        }
+        fill(&rig, count, each, |number| ("bench".to_owned(), format!("c{count}-{number}"))).await?;
         let dir = tempfile::tempdir_in(Path::new(env!("CARGO_TARGET_TMPDIR")))?;
         let mut worker = Worker::daemon(&rig, dir.path(), "unlimited")?;
         let figures = worker.follow(&rig, each * count, SHARES).await?;
-        for id in &ids {
-            rig.clean_up(id).await?;
-        }
+        sleep(REST).await; // it ends its campaigns and takes their queues away
         let rest = at_rest(&worker).await?;
         worker.stop().await?;
         rows.push(row(count, &figures, rest));
@@ -62,6 +59,15 @@ async fn campaigns() -> anyhow::Result<()> {
     println!("{jobs} jobs of one account, in so many campaigns");
     println!("{}\n", table(&["campaigns", "CPU µs/job", "jobs/s", "peak RSS MiB", "CPU at rest, ms/s"], &rows));
     Ok(())
+}
+
+/// Campaigns of so many jobs each, with these accounts and names; side by side, since a new queue is let stand for two seconds.
+async fn fill(rig: &Rig, count: u64, each: u64, name: impl Fn(u64) -> (String, String)) -> anyhow::Result<()> {
+    let fill = async |number: u64| {
+        let (account, campaign) = name(number);
+        rig.campaign_of(&account, &campaign, number * each, each).await.map(drop)
+    };
+    stream::iter(0..count).map(fill).buffer_unordered(FILLING).try_collect().await
 }
 
 fn row(count: u64, figures: &Figures, rest: f64) -> Vec<String> {
@@ -89,9 +95,7 @@ async fn accounts() -> anyhow::Result<()> {
         arguments.extend(keys.iter().flat_map(|key| ["--key", key.as_str()]));
         let rig = Rig::start(&arguments).await?;
         let each = RATE.0 * (length.as_secs() + 20);
-        for number in 0..count {
-            rig.campaign_of(&format!("a{number}"), &format!("c{number}"), number * each, each).await?;
-        }
+        fill(&rig, count, each, |number| (format!("a{number}"), format!("c{number}"))).await?;
         let dir = tempfile::tempdir_in(Path::new(env!("CARGO_TARGET_TMPDIR")))?;
         std::fs::write(dir.path().join("campaignd.toml"), configuration(&rig, dir.path(), &keys)?)?;
         let mut worker = Worker::configured(&rig, dir.path())?;
