@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use campaignd::policy::Rules;
-use plan::Plan;
+use plan::{BrokerFaults, Plan};
 use world::{End, World};
 
 /// Seeds in every test run; `SIM_SEEDS` asks for more, `SIM_FIRST` starts elsewhere.
@@ -108,4 +108,16 @@ fn a_calm_world_sends_every_job_once_and_fast() {
     let end = run(Plan::calm(1));
     assert_eq!(end.broken, None);
     assert_eq!(end.sent, end.jobs, "nothing goes wrong in a calm world");
+}
+
+/// With two copies of every job.
+#[test]
+fn what_is_not_begun_when_a_daemon_without_its_old_ledger_stops_is_neither_parked_nor_counted_twice() {
+    for seed in 0..3 {
+        let calm = Plan::calm(seed);
+        let plan = Plan { broker: BrokerFaults { copy: 1.0, ..calm.broker }, ..calm };
+        let end = World::run_stopped_after_a_loss(plan, &Arc::new(Rules::builtin()));
+        assert_eq!(end.broken, None, "seed {seed}");
+        assert_eq!(end.parked, 0, "seed {seed}");
+    }
 }

@@ -64,19 +64,62 @@ pub(crate) struct End {
     pub(crate) broken: Option<String>,
     pub(crate) jobs: u64,
     pub(crate) sent: u64,
+    /// Dead letters.
+    pub(crate) parked: usize,
 }
 
 impl World {
     /// Lives one plan from beginning to end on a paused clock.
     pub(crate) fn run(plan: Plan, rules: &Arc<Rules>) -> End {
+        Self::played(plan, rules, Self::live)
+    }
+
+    /// Loses the disk after the first batches, and asks the next daemon to stop amid the others.
+    pub(crate) fn run_stopped_after_a_loss(plan: Plan, rules: &Arc<Rules>) -> End {
+        Self::played(plan, rules, Self::stop_after_a_loss)
+    }
+
+    fn played(plan: Plan, rules: &Arc<Rules>, play: impl AsyncFnOnce(&mut Self) -> Vec<CampaignView>) -> End {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let mut world = Self::new(plan, Arc::clone(rules));
             let mut broker = JoinSet::new();
             broker.spawn(world.broker.clone().run());
-            let views = world.live().await;
+            let views = play(&mut world).await;
             world.end(views)
         })
+    }
+
+    async fn stop_after_a_loss(&mut self) -> Vec<CampaignView> {
+        self.enqueue_all().await;
+        let mut life = self.start(None);
+        while self.broker.left() > 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        self.stop(&mut life).await;
+        self.mourn();
+        self.lose_disk();
+        self.enqueue_all().await;
+        let mut life = self.start(None);
+        tokio::time::sleep(Duration::from_millis(self.dice.random_range(500..1_500))).await;
+        self.stop(&mut life).await;
+        self.mourn();
+        let mut life = self.start(None);
+        let views = self.until_over(&life).await;
+        self.stop(&mut life).await;
+        views
+    }
+
+    async fn enqueue_all(&mut self) {
+        for producer in &mut self.producers {
+            producer.enqueue(&self.broker, &self.witness).await;
+        }
+    }
+
+    fn lose_disk(&mut self) {
+        self.disk = Arc::new(SimDisk::new(self.witness.clone()));
+        self.bereft = true;
+        self.witness.disk_lost();
     }
 
     fn new(plan: Plan, rules: Arc<Rules>) -> Self {
@@ -112,9 +155,7 @@ impl World {
     }
 
     async fn live(&mut self) -> Vec<CampaignView> {
-        for producer in &mut self.producers {
-            producer.enqueue(&self.broker, &self.witness).await;
-        }
+        self.enqueue_all().await;
         for _ in 1..self.plan.lives {
             let dies_after = self.dice.random_bool(0.5).then(|| self.dice.random_range(0..60));
             let life = self.start(dies_after);
@@ -209,9 +250,7 @@ impl World {
         let open: Vec<u64> = jobs.filter(|(id, job)| self.disk.is_open(id, &job.id)).map(|(_, job)| job.to.number()).collect();
         self.witness.life_ends(&durable, &open);
         if self.plan.loses_disk && self.dice.random_bool(0.4) {
-            self.disk = Arc::new(SimDisk::new(self.witness.clone()));
-            self.bereft = true;
-            self.witness.disk_lost();
+            self.lose_disk();
         }
     }
 
@@ -273,6 +312,7 @@ impl World {
             broken,
             jobs: self.producers.iter().map(|producer| producer.jobs.len() as u64).sum(),
             sent: views.iter().map(|view| view.sent).sum(),
+            parked: self.producers.iter().map(|producer| self.broker.dead(&producer.id).len()).sum(),
         }
     }
 }
