@@ -56,6 +56,8 @@ impl Bucket {
     pub(super) fn go_on_at(&mut self, rate: Option<f64>, now: Instant) {
         if self.limiter.is_none() {
             *self = Self::new(rate, now);
+            // one token, not two at once: what left before a start is not known
+            self.limiter.iter().for_each(|limiter| drop(limiter.check()));
             return;
         }
         let soonest = rate.map_or(now, |rate| now + Duration::from_secs_f64(1.0 / rate.clamp(0.001, 1e6)));

@@ -93,7 +93,7 @@ pub(crate) struct Plan {
     pub(crate) gateway: GatewayFaults,
     pub(crate) disk: DiskFaults,
     /// The disk is lost between two lives now and then. Such a world makes no copies by itself: a copy that was never delivered
-    /// cannot be told from a job. One that the daemon makes, repeating a publish that was not confirmed, says so.
+    /// cannot be told from a job. One that comes of repeating a publish that was not confirmed says so.
     pub(crate) loses_disk: bool,
     pub(crate) meddle: bool,
 }

@@ -101,10 +101,13 @@ impl Producer {
     pub(crate) async fn enqueue(&mut self, broker: &SimBroker, witness: &Witness) -> bool {
         let Some(batch) = self.outbox.front_mut() else { return false };
         witness.note(|| format!("{} messages of {} are enqueued", batch.len(), self.id));
-        while let Some(message) = batch.front() {
-            let to = if message.headers.kind.is_some() { Target::Announce(&self.id) } else { Target::Jobs(&self.id) };
-            while broker.publish(to, message).await.is_err() {}
-            batch.pop_front();
+        while let Some(next) = batch.front_mut() {
+            let to = if next.headers.kind.is_some() { Target::Announce(&self.id) } else { Target::Jobs(&self.id) };
+            let message = next.clone();
+            next.headers.redelivered = true; // a further try may be a copy of this one
+            if broker.publish(to, &message).await.is_ok() {
+                batch.pop_front();
+            }
         }
         self.outbox.pop_front();
         true

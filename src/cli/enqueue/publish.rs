@@ -108,9 +108,16 @@ impl Feed {
                 biased;
                 job = self.jobs.recv(), if more && window.len() < WINDOW => match job {
                     Some(job) => {
-                        let message = self.message(&job.map_err(|error| changed(error, *done, whole))?);
+                        let mut message = self.message(&job.map_err(|error| changed(error, *done, whole))?);
                         let campaign = &campaign;
-                        window.push(async move { patiently(|| async { Ok(broker.publish(Target::Jobs(campaign), &message).await?) }).await });
+                        window.push(async move {
+                            patiently(|| {
+                                let this = message.clone();
+                                message.headers.redelivered = true; // a further try may be a copy of this one
+                                async move { Ok(broker.publish(Target::Jobs(campaign), &this).await?) }
+                            })
+                            .await
+                        });
                     }
                     None => more = false,
                 },
