@@ -58,7 +58,8 @@ pub struct Campaign {
 /// How long the queue of a campaign whose ledger was lost must be quiet before the campaign counts as over.
 const QUIET_AFTER_LOSS: Duration = Duration::from_secs(10);
 
-/// The same while the ledger says that jobs are under way: none is delayed for longer than a day.
+/// How long after the loss it may be so at the earliest while the ledger says that jobs are under way: none is delayed for longer than a
+/// day.
 const LONGEST_AWAY: Duration = Duration::from_secs(25 * 3600);
 
 /// How a campaign sends. Given by its announcement.
@@ -153,10 +154,11 @@ impl Campaign {
     /// With its ledger lost, the counts no longer tell: then it is over when nothing comes any more. A job that comes all the same opens
     /// it again.
     #[must_use]
-    pub fn is_complete(&self, quiet: Duration) -> bool {
+    pub fn is_complete(&self, quiet: Duration, now: Timestamp) -> bool {
         let under_way = self.counts.in_flight + self.counts.delayed > 0;
-        let nothing_comes = quiet >= if under_way { LONGEST_AWAY } else { QUIET_AFTER_LOSS };
-        let settled = self.counts.open() == 0 || (self.counts_since.is_some() && nothing_comes);
+        let long_ago = |lost: Timestamp| Duration::try_from(now.duration_since(lost)).is_ok_and(|since| since >= LONGEST_AWAY);
+        let nothing_comes = |lost| quiet >= QUIET_AFTER_LOSS && (!under_way || long_ago(lost));
+        let settled = self.counts.open() == 0 || self.counts_since.is_some_and(nothing_comes);
         self.phase == Phase::Running && self.counts.is_sealed() && settled
     }
 
@@ -164,6 +166,22 @@ impl Campaign {
     pub const fn lose_ledger(&mut self, now: Timestamp) {
         self.losses = self.losses.saturating_add(1);
         self.counts_since = Some(now);
+    }
+
+    /// Takes up what was `noted` of it at the broker and is missing here, because its ledger was put back from an older copy.
+    pub fn catch_up(&mut self, noted: &Self) {
+        if noted.announced {
+            self.options = noted.options;
+            self.announced = true;
+        }
+        self.counts.catch_up(&noted.counts);
+        self.queue_gone &= noted.queue_gone;
+        match noted.phase {
+            Phase::Running => self.reopen(),
+            Phase::Cancelled => (self.phase, self.ended) = (Phase::Cancelled, noted.ended),
+            // it is so again once nothing comes any more
+            Phase::Finished => {}
+        }
     }
 
     /// Over for longer than `retention`, its queue gone: nothing of it can come any more that the ledger would have to know.
@@ -222,14 +240,17 @@ mod tests {
         let mut campaign = campaign();
         let record = sent("1", &mut campaign.counts);
         campaign.apply(&record);
-        assert!(!campaign.is_complete(Duration::ZERO), "nobody has said how many jobs there are");
+        assert!(!campaign.is_complete(Duration::ZERO, NOW), "nobody has said how many jobs there are");
         campaign.counts.announce(None, 2);
-        assert!(!campaign.is_complete(Duration::ZERO), "one has not come yet");
+        assert!(!campaign.is_complete(Duration::ZERO, NOW), "one has not come yet");
         let record = sent("2", &mut campaign.counts);
         campaign.apply(&record);
-        assert!(campaign.is_complete(Duration::ZERO));
+        assert!(campaign.is_complete(Duration::ZERO, NOW));
         campaign.finish(NOW);
-        assert!(!campaign.is_complete(Duration::ZERO) && !campaign.cancel(NOW), "finished once, and nothing left to call off");
+        assert!(
+            !campaign.is_complete(Duration::ZERO, NOW) && !campaign.cancel(NOW),
+            "finished once, and nothing left to call off"
+        );
         campaign.queue_gone = true;
         campaign.reopen();
         assert_eq!((campaign.phase, campaign.ended, campaign.queue_gone), (Phase::Running, None, false));
@@ -237,20 +258,44 @@ mod tests {
 
     #[test]
     fn with_its_ledger_lost_it_is_over_when_nothing_comes_any_more() {
+        let (quiet, later) = (QUIET_AFTER_LOSS, NOW.checked_add(LONGEST_AWAY).unwrap());
         let mut campaign = campaign();
         campaign.counts.announce(None, 5);
         let record = sent("1", &mut campaign.counts);
         campaign.apply(&record);
-        assert!(!campaign.is_complete(LONGEST_AWAY), "its counts tell");
+        assert!(!campaign.is_complete(quiet, later), "its counts tell");
         campaign.lose_ledger(NOW);
-        assert!(!campaign.is_complete(QUIET_AFTER_LOSS / 2));
+        assert!(!campaign.is_complete(quiet / 2, later));
         let open = Record::new("2".parse().unwrap(), None, 0, JobState::Opened, 1, 0, 0);
         campaign.apply(&open);
-        assert!(!campaign.is_complete(QUIET_AFTER_LOSS) && campaign.is_complete(LONGEST_AWAY));
+        assert!(!campaign.is_complete(LONGEST_AWAY / 2, NOW), "it may be delayed");
+        assert!(!campaign.is_complete(Duration::ZERO, later) && campaign.is_complete(quiet, later));
         campaign.apply(&Record::new("2".parse().unwrap(), Some(&open.now), 0, JobState::Expired, 1, 0, 0));
-        assert!(campaign.is_complete(QUIET_AFTER_LOSS));
+        assert!(campaign.is_complete(quiet, NOW));
         campaign.finish(NOW);
         assert_eq!((campaign.counts.enqueued(), campaign.counts.waiting()), (2, 0), "who was settled before is not counted");
+    }
+
+    #[test]
+    fn an_older_copy_catches_up_with_what_was_noted_of_it() {
+        let mut older = campaign();
+        older.counts.announce(Some("a"), 2);
+        let mut noted = older.clone();
+        noted.announced = true;
+        noted.options.on_unknown = OnUnknown::Resend;
+        noted.counts.batch_index(None);
+        noted.counts.announce(Some("b"), 3);
+        noted.cancel(NOW);
+        older.catch_up(&noted);
+        assert_eq!(older, noted);
+        noted.counts.batches.clear();
+        older.catch_up(&noted);
+        assert_eq!(older.counts.enqueued(), 5, "a note that is behind takes nothing away");
+        let mut finished = campaign();
+        finished.finish(NOW);
+        finished.queue_gone = true;
+        finished.catch_up(&campaign());
+        assert_eq!((finished.phase, finished.queue_gone), (Phase::Running, false), "it had been opened again since");
     }
 
     #[test]

@@ -145,6 +145,16 @@ impl Counts {
         Self { batches, ..replayed.clone() }
     }
 
+    /// Takes up the announcements of `later` counts of the same campaign.
+    pub fn catch_up(&mut self, later: &Self) {
+        for noted in &later.batches {
+            let index = usize::from(self.batch_index(noted.name.as_deref()));
+            if let Some(batch) = self.batches.get_mut(index) {
+                batch.announced = batch.announced.max(noted.announced);
+            }
+        }
+    }
+
     /// Those announced and never seen are not waited for any more.
     pub fn forget_unseen(&mut self) {
         for batch in &mut self.batches {

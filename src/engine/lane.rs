@@ -8,6 +8,7 @@ mod command;
 mod dead;
 mod journal;
 mod links;
+mod recall;
 mod reply;
 mod roll;
 mod settle;
@@ -39,7 +40,7 @@ use crate::job::{AccountName, CampaignId, Job, JobId, Recipient};
 use crate::outcome::Settle;
 use crate::pacer::{Limits, Pacer, Plan, Slot};
 use crate::policy::{History, Rules};
-use crate::store::{Change, Store};
+use crate::store::Store;
 pub(super) use command::LaneCommand;
 use journal::Journal;
 use roll::Roll;
@@ -182,12 +183,9 @@ impl Lane {
             Some(account) => (Some(account.gateway), account.plan, account.max_in_flight.max(1), parts.pause),
             None => (None, unlimited, 0, Some(command::not_configured(&parts.name, wall))),
         };
-        let rolls = parts.campaigns.into_iter().map(|(campaign, pause)| {
-            let mut roll = Roll::new(campaign, pause, true, now, wall);
-            roll.note = roll::Note::Current;
-            (roll.campaign.id.clone(), roll)
-        });
-        let rolls: BTreeMap<CampaignId, Roll> = rolls.collect();
+        let rolls = parts.campaigns.into_iter();
+        let rolls: BTreeMap<CampaignId, Roll> =
+            rolls.map(|(campaign, pause)| (campaign.id.clone(), Roll::new(campaign, pause, true, now, wall))).collect();
         Self {
             gateway,
             max_in_flight,
@@ -223,38 +221,9 @@ impl Lane {
             stopping: false,
             next_look: now,
             store_alerted: false,
-            note: roll::Note::Current,
+            note: roll::Note::Outdated,
             note_retry_at: now,
         }
-    }
-
-    /// Whether it is the lane of that account.
-    pub(super) fn is(&self, account: &AccountName) -> bool {
-        self.account == *account
-    }
-
-    /// Takes up a campaign whose record is already durable.
-    pub(super) fn adopt(&mut self, campaign: Campaign, pause: Option<Pause>) {
-        let (now, wall) = (self.clock.now(), self.clock.wall());
-        self.attention.insert(campaign.id.clone());
-        self.rolls.insert(campaign.id.clone(), Roll::new(campaign, pause, true, now, wall));
-    }
-
-    /// The ledger lacks something that was once in it: every campaign whose ledger is not cleaned up must know. What to write.
-    pub(super) fn lose_ledger(&mut self) -> Vec<Change> {
-        let wall = self.clock.wall();
-        let rolls = self.rolls.values_mut().filter(|roll| !roll.campaign.ledger_gone);
-        let changes = rolls.map(|roll| {
-            roll.campaign.lose_ledger(wall);
-            roll.note = roll::Note::Outdated;
-            Change::Campaign(roll.campaign.clone())
-        });
-        changes.collect()
-    }
-
-    /// Puts a pause of the account back in force that only the broker remembered; what now holds.
-    pub(super) fn restore_pause(&mut self, pause: Pause) -> Pause {
-        self.gate.close(pause, self.clock.now(), self.clock.wall())
     }
 
     /// Runs until `stop` turns true and everything begun is settled.

@@ -114,6 +114,39 @@ async fn a_ledger_put_back_from_a_backup_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_did_after_the_backup_still_holds_once_it_is_put_back() {
+    let mut stage = Stage::open(steady()).await;
+    for id in ["held", "off"] {
+        stage.enqueue(id, "main", Options::default(), &people(JOBS)).await;
+        stage.until_campaign(id, "begin", |v| v.sent > 10).await;
+    }
+    stage.stop().await;
+    let backup = stage.dir.path().join("backup");
+    copy(&stage.state(), &backup);
+    stage.start();
+    stage.until_ready().await;
+    let (status, answer) = stage.post("campaigns/held/pause", r#"{"cause":"lunch"}"#).await;
+    assert_eq!(status, 204, "{answer}");
+    let (status, answer) = stage.post("campaigns/off/cancel", "{}").await;
+    assert_eq!(status, 204, "{answer}");
+    stage.until_campaign("held", "come to rest", |v| v.in_flight == 0).await;
+    stage.until_campaign("off", "be taken off its queue", |v| v.in_flight + v.waiting == 0).await;
+    let before = stage.simulator.books().requests;
+    stage.stop().await;
+    stage.start();
+    stage.until_ready().await;
+    stage.kill9();
+    fs::remove_dir_all(stage.state()).unwrap();
+    copy(&backup, &stage.state());
+    stage.start();
+    stage.logged("the end of 2;").await;
+    stage.until_state("off", "cancelled").await;
+    let view = stage.until_state("held", "paused").await;
+    assert_eq!(view.pause.expect("its own").pause.cause, "lunch");
+    assert_eq!(stage.simulator.books().requests, before, "a request started that a person had held or called off");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_nothing_is_sent_and_it_goes_on_by_itself_when_there_is_room() {
     let mut stage = Stage::open(steady()).await;
     stage.stop().await;

@@ -1,5 +1,7 @@
 //! Beginning jobs: whose turn it is, what the ledger says, and the opening of an attempt. Nothing is sent here.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{Active, Key, Lane, Step};
@@ -278,7 +280,12 @@ impl Lane {
 
     /// Enters a record in the campaign's ledger and counts; with a step that follows once it is durable.
     pub(super) fn enter(&mut self, id: &CampaignId, record: Record, step: Option<Step>, now: Instant) {
+        let wall = self.clock.wall();
         let Some(roll) = self.rolls.get_mut(id) else { return };
+        if let JobState::Delayed { until } = &record.now.state {
+            let away = Duration::try_from(until.duration_since(wall)).unwrap_or_default();
+            roll.away_until = roll.away_until.max(now + away);
+        }
         roll.campaign.apply(&record);
         self.journal.record(id, record, step, now);
     }

@@ -12,7 +12,6 @@ use super::settle::{Chore, Place, ack_patiently, publish_until_confirmed};
 use super::{Lane, Step};
 use crate::broker::{BrokerError, Delivery, Event, Headers, Message, Source, Subscription, SubscriptionId};
 use crate::campaign::Phase;
-use crate::engine::Note as BrokerNote;
 use crate::job::CampaignId;
 use crate::store::Change;
 
@@ -82,7 +81,7 @@ impl Lane {
     /// Says so when the last job of a sealed campaign is settled.
     fn finish(&mut self, id: &CampaignId, now: Instant) {
         let wall = self.clock.wall();
-        let complete = |roll: &&mut Roll| roll.in_hand == 0 && roll.campaign.is_complete(roll.quiet(now));
+        let complete = |roll: &&mut Roll| roll.in_hand == 0 && roll.campaign.is_complete(roll.quiet(now), wall);
         let Some(roll) = self.rolls.get_mut(id).filter(complete) else { return };
         roll.campaign.finish(wall);
         let counts = &roll.campaign.counts;
@@ -120,7 +119,7 @@ impl Lane {
         let Some(roll) = self.rolls.get_mut(id) else { return };
         roll.preparing = true;
         roll.note = Note::Writing;
-        let (broker, note, id) = (Arc::clone(&self.broker), note_of(roll), id.clone());
+        let (broker, note, id) = (Arc::clone(&self.broker), roll.noted().to_bytes(), id.clone());
         let work = async move {
             let result = match broker.prepare(&id).await {
                 Ok(_) => broker.remember(&id, &note).await,
@@ -290,7 +289,7 @@ impl Lane {
     fn write_note(&mut self, id: &CampaignId) {
         let Some(roll) = self.rolls.get_mut(id) else { return };
         roll.note = Note::Writing;
-        let (broker, note, id) = (Arc::clone(&self.broker), note_of(roll), id.clone());
+        let (broker, note, id) = (Arc::clone(&self.broker), roll.noted().to_bytes(), id.clone());
         let work = async move {
             let result = broker.remember(&id, &note).await;
             Chore::Noted(id, result)
@@ -366,10 +365,6 @@ impl Lane {
             }
         }
     }
-}
-
-fn note_of(roll: &Roll) -> Vec<u8> {
-    BrokerNote { campaign: roll.campaign.clone(), pause: roll.gate.pause().cloned() }.to_bytes()
 }
 
 /// A message of the intake as it goes into its campaign's queue. Delivered before, it may have been moved and sent before.

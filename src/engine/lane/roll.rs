@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::begin::Begun;
 use crate::broker::{Delivery, Subscription, SubscriptionId};
 use crate::campaign::{Campaign, Pause, Phase};
+use crate::engine::Note as BrokerNote;
 use crate::engine::gate::Gate;
 use crate::engine::meter::Meter;
 
@@ -47,6 +48,8 @@ pub(super) struct Roll {
     pub(super) leftovers: bool,
     /// A delivery came since the queue was last found to hold something.
     pub(super) last_delivery: Instant,
+    /// The latest time until which this life of the daemon has delayed a job of it.
+    pub(super) away_until: Instant,
 }
 
 /// The campaign's subscription.
@@ -93,8 +96,14 @@ impl Roll {
             removing: false,
             leftovers: campaign.phase == Phase::Cancelled && !campaign.queue_gone,
             last_delivery: now,
+            away_until: now,
             campaign,
         }
+    }
+
+    /// What is to be noted of it at the broker.
+    pub(super) fn noted(&self) -> BrokerNote {
+        BrokerNote { campaign: self.campaign.clone(), pause: self.gate.pause().cloned() }
     }
 
     /// Whether its queue should be consumed now.
@@ -110,11 +119,11 @@ impl Roll {
         self.campaign.phase != Phase::Running || (account_open && self.gate.is_open())
     }
 
-    /// For how long its queue has been consumed and nothing has come.
+    /// For how long its queue has been consumed and nothing has come, though nothing is known to be away.
     pub(super) fn quiet(&self, now: Instant) -> Duration {
         let idle = self.in_hand == 0 && self.ready.is_empty() && self.head.is_none();
         let listening = idle && matches!(self.link, Link::Open(_));
-        if listening { now.saturating_duration_since(self.last_delivery) } else { Duration::ZERO }
+        if listening { now.saturating_duration_since(self.last_delivery.max(self.away_until)) } else { Duration::ZERO }
     }
 
     /// It is over, nothing of it is in hand, and its queue has been quiet for a while.

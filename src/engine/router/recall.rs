@@ -1,13 +1,17 @@
 //! What the broker remembers against what the store knows: a ledger that was lost, or put back from an older copy, is found out here.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt::Display;
 use std::iter::successors;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use super::{BROKER_RETRY, Router};
 use crate::alert::{Alert, Status};
 use crate::campaign::{Campaign, Pause, PauseTarget};
-use crate::engine::Note;
+use crate::engine::lane::Lane;
+use crate::engine::{Note, Pulse};
 use crate::job::{AccountName, CampaignId};
 use crate::policy::Severity;
 use crate::store::{Change, Mark};
@@ -36,17 +40,18 @@ impl Router {
         let mark = self.parts.store.mark();
         let lost = self.behind || notes.mark.is_some_and(|noted| !mark.covers(noted));
         let wall = self.parts.clock.wall();
-        let unknown = notes.campaigns.into_iter().filter(|(id, _)| !self.accounts.contains_key(id));
-        let unknown: Vec<(Campaign, Option<Pause>)> = unknown.map(|(_, note)| note.without_ledger(wall)).collect();
-        let mut changes: Vec<Change> = Vec::new();
+        self.compare(&notes);
+        let (known, unknown): (Vec<_>, Vec<_>) = notes.campaigns.into_iter().partition(|(id, _)| self.accounts.contains_key(id));
+        let unknown: Vec<(Campaign, Option<Pause>)> = unknown.into_iter().map(|(_, note)| note.without_ledger(wall)).collect();
+        let (mut changes, mut told): (Vec<Change>, Vec<Change>) = (Vec::new(), Vec::new());
         if lost {
-            for lane in &mut self.unstarted {
-                changes.extend(lane.lose_ledger());
-            }
+            changes.extend(known.into_iter().flat_map(|(id, note)| self.catch_up(&id, note)));
+            told.extend(self.unstarted.iter_mut().flat_map(Lane::lose_ledger));
         }
         if lost || !unknown.is_empty() {
-            self.tell_loss(unknown.len(), changes.len());
+            self.tell_loss(unknown.len(), told.len());
         }
+        changes.extend(told);
         changes.extend(self.adopt(unknown));
         if lost {
             let pauses = notes.pauses.into_iter().filter(|(_, pause)| !pause.is_over(wall));
@@ -56,25 +61,23 @@ impl Router {
         self.note_mark().await;
     }
 
+    /// What is noted as it is need not be noted again.
+    fn compare(&mut self, notes: &Notes) {
+        for lane in &mut self.unstarted {
+            notes.campaigns.iter().for_each(|(id, note)| lane.compare_note(id, note));
+            lane.compare_pause(notes.pauses.get(lane.account()));
+        }
+    }
+
+    fn catch_up(&mut self, id: &CampaignId, note: Note) -> Vec<Change> {
+        let Some(account) = self.accounts.get(id) else { return Vec::new() };
+        let lane = self.unstarted.iter_mut().find(|lane| lane.account() == account);
+        lane.map(|lane| lane.catch_up(id, note)).unwrap_or_default()
+    }
+
     async fn read_notes(&mut self) -> Notes {
-        let (mut told, mut waits) = (false, waits());
-        let notes = loop {
-            match self.parts.broker.recall().await {
-                Ok(notes) => break notes,
-                Err(error) => {
-                    let wait = waits.next().unwrap_or(BROKER_RETRY);
-                    // The broker's own part says when its link comes and goes; here once is enough, and not at every start.
-                    if wait == BROKER_RETRY && !std::mem::replace(&mut told, true) {
-                        tracing::warn!(%error, "waiting for the broker");
-                    }
-                    self.pulse.send_modify(|pulse| {
-                        pulse.status = format!("waiting for the broker: {error}");
-                        pulse.beat += 1;
-                    });
-                    tokio::time::sleep(wait).await;
-                }
-            }
-        };
+        let broker = &self.parts.broker;
+        let notes = patiently(&self.pulse, "the broker", || broker.recall()).await;
         let mut sorted = Notes::default();
         for (id, bytes) in notes {
             if id == CampaignId::ledger_note() {
@@ -96,7 +99,7 @@ impl Router {
             changes.push(Change::Campaign(campaign.clone()));
             changes.extend(pause.clone().map(|pause| Change::Pause(PauseTarget::Campaign(id.clone()), pause)));
             self.ensure_lane(&account);
-            if let Some(lane) = self.unstarted.iter_mut().find(|lane| lane.is(&account)) {
+            if let Some(lane) = self.unstarted.iter_mut().find(|lane| *lane.account() == account) {
                 lane.adopt(campaign, pause);
             }
             self.accounts.insert(id, account);
@@ -111,7 +114,7 @@ impl Router {
     }
 
     fn restore_pause(&mut self, account: AccountName, pause: Pause) -> Option<Change> {
-        let lane = self.unstarted.iter_mut().find(|lane| lane.is(&account))?;
+        let lane = self.unstarted.iter_mut().find(|lane| *lane.account() == account)?;
         tracing::warn!(%account, cause = pause.cause, "paused, as it was before the ledger was lost");
         let merged = lane.restore_pause(pause);
         Some(Change::Pause(PauseTarget::Account(account), merged))
@@ -140,18 +143,39 @@ impl Router {
         if changes.is_empty() {
             return;
         }
-        while let Err(error) = self.parts.store.commit(changes.clone()).await {
-            tracing::error!(%error, "the state directory does not take writes; nothing is sent until it does");
-            tokio::time::sleep(BROKER_RETRY).await;
-        }
+        let store = &self.parts.store;
+        patiently(&self.pulse, "the state directory", || store.commit(changes.clone())).await;
     }
 
     /// Notes at the broker how far the ledger has come, before anything is sent that a ledger put back later would not know.
     async fn note_mark(&mut self) {
-        while let Err(error) = self.parts.broker.remember(&CampaignId::ledger_note(), &mark_note(self.parts.store.mark())).await {
-            tracing::debug!(%error, "the ledger's mark is not noted yet");
-            tokio::time::sleep(BROKER_RETRY).await;
+        let (broker, id, note) = (&self.parts.broker, CampaignId::ledger_note(), mark_note(self.parts.store.mark()));
+        patiently(&self.pulse, "the broker", || broker.remember(&id, &note)).await;
+    }
+}
+
+/// Tries until it works, for nothing may be sent before. Says once, and not at every start, what it waits for; the status does all the
+/// time.
+async fn patiently<T, E: Display, F: Future<Output = Result<T, E>>>(
+    pulse: &watch::Sender<Pulse>,
+    awaited: &str,
+    mut attempt: impl FnMut() -> F,
+) -> T {
+    let (mut told, mut waits) = (false, waits());
+    loop {
+        let error = match attempt().await {
+            Ok(done) => return done,
+            Err(error) => error,
+        };
+        let wait = waits.next().unwrap_or(BROKER_RETRY);
+        if wait == BROKER_RETRY && !std::mem::replace(&mut told, true) {
+            tracing::warn!(%error, "waiting for {awaited}; nothing is sent until then");
         }
+        pulse.send_modify(|pulse| {
+            pulse.status = format!("waiting for {awaited}: {error}");
+            pulse.beat += 1;
+        });
+        tokio::time::sleep(wait).await;
     }
 }
 
@@ -169,5 +193,14 @@ mod tests {
         assert!(waits().take(4).sum::<Duration>() < Duration::from_millis(200));
         assert_eq!(waits().find(|wait| *wait >= BROKER_RETRY), Some(BROKER_RETRY));
         assert!(waits().skip(10).take(100).all(|wait| wait == BROKER_RETRY));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_waited_for_is_told_and_the_pulse_goes_on() {
+        let (pulse, seen) = watch::channel(Pulse::default());
+        let mut results = vec![Ok(7), Err("no space left"), Err("no space left")];
+        let done = patiently(&pulse, "the state directory", || std::future::ready(results.pop().unwrap())).await;
+        assert_eq!((done, seen.borrow().beat), (7, 2));
+        assert_eq!(seen.borrow().status, "waiting for the state directory: no space left");
     }
 }
