@@ -77,7 +77,8 @@ async fn pause_once(world: &mut World, way: Way, goal: u64, before: u64) -> u64 
     let view = world.daemon.until_campaign("park", "come to rest", held).await;
     let rest = view.waiting + view.delayed;
     assert!(rest < before && rest > 0, "{rest} of {before} wait: this pause proves nothing");
-    let all_back = world.wait_for(COUNTED, async |world| queue(world)["messages_ready"] == rest).await;
+    // An acknowledgement may get lost between a closing channel and its queue: that job comes again and is recognised.
+    let all_back = world.wait_for(COUNTED, async |world| queue(world)["messages_ready"].as_u64() >= Some(rest)).await;
     assert!(all_back, "{rest} wait by the counts; the queue says {:#}", queue(world));
     let requests = world.simulator.books().requests;
     sleep(Duration::from_millis(300)).await;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ const CRASH_SAFE: Duration = Duration::from_secs(3);
 /// Between the end of a process by itself and its next start.
 const START_AGAIN: Duration = Duration::from_millis(300);
 const HEARTBEAT: &str = "1s";
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
 
 /// What happened, counted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -231,7 +234,9 @@ impl World {
             Some(0 | 130) => self.asked,
             Some(70 | 73 | 74) => self.full_until.is_some_and(|end| Instant::now() < end),
             Some(75) => self.sending,
-            _ => false,
+            // asked before it listened
+            None => self.asked && matches!(status.signal(), Some(SIGINT | SIGTERM)),
+            Some(_) => false,
         };
         assert!(fine, "it ended by itself with {status}; its log:\n{}", self.daemon.log());
         self.note(&format!("it has ended with {status}, and is started"));
