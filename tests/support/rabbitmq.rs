@@ -23,6 +23,8 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+static IMPORTS: Mutex<()> = Mutex::new(());
+
 const BIN: &str = "/usr/lib/rabbitmq/bin";
 const SUPPORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support");
 const DEFINITIONS: &str = include_str!("../../deploy/rabbitmq/definitions.json");
@@ -155,6 +157,8 @@ impl RabbitNode {
             .to_string()
             .replace("@DAEMON_PASSWORD_HASH@", &password_hash(User::Daemon.password()))
             .replace("@PRODUCER_PASSWORD_HASH@", &password_hash(User::Producer.password()));
+        // Two imports at the same time may both want to create the users.
+        let _alone = IMPORTS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (status, answer) = self.http("POST", "/api/definitions", &body);
         assert!(status.contains(" 20"), "importing definitions: {status} {answer}");
     }
