@@ -16,7 +16,7 @@ use support::measure::Figures;
 use support::rig::{KEY, Rig};
 use support::table::{median, table};
 use support::worker::Worker;
-use support::{floor, setting};
+use support::{floor, rounds, setting};
 
 /// Between these shares of the jobs a worker is measured: neither its start nor its end.
 const SHARES: (f64, f64) = (0.2, 0.95);
@@ -34,24 +34,24 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn bench() -> anyhow::Result<()> {
-    let (rounds, jobs): (usize, u64) = (setting("BENCH_ROUNDS", 5), setting("BENCH_JOBS", 20_000));
+    let (times, jobs): (usize, u64) = (setting("BENCH_ROUNDS", 5), setting("BENCH_JOBS", 20_000));
     let (node, celery) = (install_node().await?, install_celery().await?);
     let rig = Rig::start(&["--rate", "unlimited"]).await?;
     for latency in ["0ms", "50ms"] {
         rig.gateway().order("latency", json!({"latency": latency})).await?;
         let mut figures: Vec<Vec<Figures>> = vec![Vec::new(); WORKERS.len()];
-        for round in 1..=rounds {
+        for round in 1..=times {
             for (number, (name, figures)) in WORKERS.iter().zip(&mut figures).enumerate() {
                 rig.gateway().order("reset", json!({})).await?;
                 let campaign = format!("peer-{latency}-{round}-{number}");
                 let found = match number {
-                    0 => bare_round(&rig, &campaign, jobs, None).await,
-                    1 => daemon_round(&rig, &campaign, jobs).await,
-                    2 => bare_round(&rig, &campaign, jobs, Some(&node)).await,
+                    0 => rounds::floor(&rig, &campaign, jobs, SHARES).await,
+                    1 => rounds::daemon(&rig, &campaign, jobs, SHARES).await,
+                    2 => node_round(&rig, &campaign, jobs, &node).await,
                     _ => celery_round(&rig, &campaign, jobs / CELERY_PART, &celery).await,
                 };
                 let found = found.with_context(|| (*name).to_owned())?;
-                println!("latency {latency}, round {round} of {rounds}: {name} {:.1} µs of CPU time per job", found.cpu_per_job);
+                println!("latency {latency}, round {round} of {times}: {name} {:.1} µs of CPU time per job", found.cpu_per_job);
                 figures.push(found);
             }
         }
@@ -60,31 +60,12 @@ async fn bench() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The floor, or Node.js in the directory.
-async fn bare_round(rig: &Rig, name: &str, jobs: u64, node: Option<&Path>) -> anyhow::Result<Figures> {
+/// Node.js in the directory.
+async fn node_round(rig: &Rig, name: &str, jobs: u64, dir: &Path) -> anyhow::Result<Figures> {
     let id = rig.campaign(name, jobs, false).await?;
-    let mut worker = match node {
-        None => Worker::floor(rig, &id)?,
-        Some(dir) => {
-            let mut command = Command::new("node");
-            command.arg("worker.js").current_dir(dir);
-            Worker::peer(rig, &id, command)?
-        }
-    };
-    let figures = worker.follow(rig, jobs, SHARES).await?;
-    rig.clean_up(&id).await?;
-    worker.kill().await?;
-    Ok(figures)
-}
-
-async fn daemon_round(rig: &Rig, name: &str, jobs: u64) -> anyhow::Result<Figures> {
-    let id = rig.campaign(name, jobs, true).await?;
-    let dir = tempfile::tempdir_in(Path::new(env!("CARGO_TARGET_TMPDIR")))?;
-    let mut worker = Worker::daemon(rig, dir.path(), "unlimited")?;
-    let figures = worker.follow(rig, jobs, SHARES).await?;
-    rig.clean_up(&id).await?;
-    worker.stop().await?;
-    Ok(figures)
+    let mut command = Command::new("node");
+    command.arg("worker.js").current_dir(dir);
+    rounds::bare(rig, &id, Worker::peer(rig, &id, command)?, jobs, SHARES).await
 }
 
 /// Its jobs are in its own form, so it puts them into its queue itself.

@@ -14,7 +14,7 @@ use support::measure::Figures;
 use support::rig::Rig;
 use support::table::{median, table};
 use support::worker::Worker;
-use support::{floor, setting};
+use support::{floor, rounds, setting};
 
 /// Between these shares of the jobs a worker is measured: neither its start nor its end.
 const SHARES: (f64, f64) = (0.1, 0.95);
@@ -58,8 +58,8 @@ async fn compare(rig: &Rig, rounds: usize, jobs: u64, latency: &str) -> anyhow::
             let campaign = format!("bench-{latency}-{round}-{number}");
             let result = match (variant, number) {
                 (Some(variant), _) => engine_round(rig, &campaign, jobs, *variant).await,
-                (None, 0) => floor_round(rig, &campaign, jobs).await,
-                (None, _) => daemon_round(rig, &campaign, jobs).await,
+                (None, 0) => rounds::floor(rig, &campaign, jobs, SHARES).await,
+                (None, _) => rounds::daemon(rig, &campaign, jobs, SHARES).await,
             };
             let found = result.with_context(|| (*name).to_owned())?;
             println!("latency {latency}, round {round} of {rounds}: {name} {:.1} µs of CPU time per job", found.cpu_per_job);
@@ -67,27 +67,6 @@ async fn compare(rig: &Rig, rounds: usize, jobs: u64, latency: &str) -> anyhow::
         }
     }
     Ok(report(latency, jobs, &figures))
-}
-
-async fn floor_round(rig: &Rig, name: &str, jobs: u64) -> anyhow::Result<Figures> {
-    let id = rig.campaign(name, jobs, false).await?;
-    let mut worker = Worker::floor(rig, &id)?;
-    let figures = worker.follow(rig, jobs, SHARES).await?;
-    rig.clean_up(&id).await?;
-    worker.kill().await?;
-    Ok(figures)
-}
-
-async fn daemon_round(rig: &Rig, name: &str, jobs: u64) -> anyhow::Result<Figures> {
-    let id = rig.campaign(name, jobs, true).await?;
-    let dir = tempfile::tempdir_in(Path::new(env!("CARGO_TARGET_TMPDIR")))?; // on disk, not on a tmpfs
-    let mut worker = Worker::daemon(rig, dir.path(), "unlimited")?;
-    let figures = worker.follow(rig, jobs, SHARES).await.with_context(|| log(dir.path()))?;
-    rig.clean_up(&id).await?;
-    worker.stop().await.with_context(|| log(dir.path()))?;
-    let twice = rig.gateway().stats().await?.more_than_once();
-    ensure!(twice == 0, "{twice} recipients got more than one message");
-    Ok(figures)
 }
 
 async fn engine_round(rig: &Rig, name: &str, jobs: u64, variant: Variant) -> anyhow::Result<Figures> {
@@ -100,13 +79,6 @@ async fn engine_round(rig: &Rig, name: &str, jobs: u64, variant: Variant) -> any
     }
     worker.kill().await?;
     Ok(figures)
-}
-
-/// The end of the daemon's log, for an error.
-fn log(dir: &Path) -> String {
-    let log = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
-    let lines: Vec<&str> = log.lines().rev().take(10).collect();
-    format!("the daemon; its last words, newest first:\n{}", lines.join("\n"))
 }
 
 /// Prints the table; the daemon's CPU time per job in floors.

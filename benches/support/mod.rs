@@ -7,6 +7,7 @@ pub(crate) mod measure;
 #[path = "../../tests/support/rabbitmq.rs"]
 pub(crate) mod rabbitmq;
 pub(crate) mod rig;
+pub(crate) mod rounds;
 pub(crate) mod table;
 pub(crate) mod worker;
 

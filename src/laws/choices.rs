@@ -1,5 +1,7 @@
 //! Choices drawn from bytes: the same bytes always choose the same, so a fuzzer can steer what it cannot write as text.
 
+use crate::broker::Death;
+
 /// What is left to choose from. Once the bytes are used up, everything chosen is the first, the smallest, or empty.
 pub(crate) struct Choices<'a>(&'a [u8]);
 
@@ -65,5 +67,17 @@ impl<'a> Choices<'a> {
         let seconds = i64::from(self.number32()) - 1_000_000_000;
         let nanos = i32::try_from(self.number32() % 1_000_000_000).unwrap_or_default();
         jiff::Timestamp::new(seconds, if seconds < 0 { -nanos } else { nanos }).unwrap_or_default()
+    }
+
+    /// Why somebody's job may have failed.
+    pub(crate) fn death(&mut self) -> Death {
+        Death {
+            at: self.time(),
+            reason: self.text(),
+            code: self.maybe(Self::text),
+            meta: self.maybe(Self::number32),
+            http_status: self.maybe(|choices| choices.number() as u16),
+            description: self.text(),
+        }
     }
 }

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use rand::SeedableRng;
 
 use self::model::Model;
-use super::{Decision, History, JobAction, NO_RULE, Rule, Rules, Subject, decide};
+use super::{ACCEPTED, Decision, History, JobAction, NO_RULE, Rule, Rules, Subject, decide};
 use crate::campaign::{JobState, OnUnknown, Pause, PauseTarget};
 use crate::dice::Dice;
 use crate::gateway::{Refusal, Reply, Trouble, TroubleKind};
@@ -218,6 +218,7 @@ fn check_rule(decision: &Decision, rule: Option<&Rule>, reply: &Reply, repeated:
 
 fn check_decision(decision: &Decision, reply: &Reply) {
     assert_eq!(matches!(reply, Reply::Accepted { .. }), decision.job == JobAction::Sent);
+    assert_eq!(decision.job == JobAction::Sent, &*decision.rule == ACCEPTED);
     if let JobAction::Retry(wait) | JobAction::Wait(wait) | JobAction::Unknown { retry: Some(wait) } = decision.job {
         assert!(wait >= asked(reply), "never earlier than the gateway asks: {decision:?}");
     }

@@ -1,6 +1,6 @@
 //! What the tests of the policy share.
 
-mod laws;
+mod delays;
 mod mistakes;
 mod repeated;
 mod table;

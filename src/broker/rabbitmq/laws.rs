@@ -6,7 +6,7 @@ use lapin::types::{AMQPValue, FieldArray, FieldTable};
 
 use super::headers::{from_amqp, to_amqp};
 use super::names::short;
-use crate::broker::{Death, Headers};
+use crate::broker::Headers;
 use crate::laws::Choices;
 
 const KEYS: [&str; 14] = [
@@ -66,16 +66,7 @@ fn headers(choices: &mut Choices<'_>) -> Headers {
         redelivered: choices.flag(),
         first_seen: choices.maybe(Choices::time),
         batch: choices.maybe(Choices::text),
-        death: choices.maybe(|choices| {
-            Box::new(Death {
-                at: choices.time(),
-                reason: choices.text(),
-                code: choices.maybe(Choices::text),
-                meta: choices.maybe(Choices::number32),
-                http_status: choices.maybe(|choices| choices.number() as u16),
-                description: choices.text(),
-            })
-        }),
+        death: choices.maybe(|choices| Box::new(choices.death())),
     }
 }
 

@@ -3,7 +3,6 @@
 use super::ledger::{LAYOUT, StoredJob};
 use super::memory::{Ledger, Memory};
 use super::{campaign, dropped, ledger, meta, pause, suppression};
-use crate::broker::Death;
 use crate::campaign::{Counts, Entry, JobState, Record, StateTag};
 use crate::disk::fields::{Fields, put_time, put_varint};
 use crate::job::{CampaignId, JobId};
@@ -138,14 +137,7 @@ fn state(choices: &mut Choices<'_>) -> JobState {
         1 => JobState::Waiting,
         2 => JobState::Delayed { until: choices.time() },
         3 => JobState::Sent { wamid: choices.text() },
-        4 => JobState::Dead(Death {
-            at: choices.time(),
-            reason: choices.text(),
-            code: choices.maybe(Choices::text),
-            meta: choices.maybe(Choices::number32),
-            http_status: choices.maybe(|choices| choices.number() as u16),
-            description: choices.text(),
-        }),
+        4 => JobState::Dead(choices.death()),
         5 => JobState::Cancelled,
         _ => JobState::Expired,
     }
