@@ -142,9 +142,27 @@ pub struct Death {
     /// The HTTP status.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub http_status: Option<u16>,
+    /// Nobody knows whether the message was sent: releasing the job may send it a second time.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub may_have_been_sent: bool,
     /// For people; bounded, recipients masked.
     #[serde(default)]
     pub description: String,
+}
+
+impl Death {
+    /// At `at`, for `reason`, surely not sent, nothing else said.
+    pub fn new(at: Timestamp, reason: impl Into<String>) -> Self {
+        Self {
+            at,
+            reason: reason.into(),
+            code: None,
+            meta: None,
+            http_status: None,
+            may_have_been_sent: false,
+            description: String::new(),
+        }
+    }
 }
 
 /// One delivery, to be settled once.

@@ -110,8 +110,7 @@ fn job_part(reply: &Reply, decision: &Decision, on_unknown: OnUnknown, now: Time
 /// Why a job died, in the words of the reply.
 #[must_use]
 pub fn death(reply: &Reply, reason: &str, now: Timestamp) -> Death {
-    let plain =
-        Death { at: now, reason: reason.to_owned(), code: None, meta: None, http_status: None, description: String::new() };
+    let plain = Death { may_have_been_sent: matches!(reply, Reply::Unknown(_)), ..Death::new(now, reason) };
     match reply {
         Reply::Accepted { .. } => plain,
         Reply::Refused(refusal) => Death {
@@ -215,6 +214,20 @@ mod tests {
             assert_eq!(parked.state.tag(), crate::campaign::StateTag::Dead);
         }
         assert_eq!(with(OnUnknown::Resend, Some(MINUTE)).settle, Settle::Delay(MINUTE));
+    }
+
+    #[test]
+    fn what_had_no_proper_answer_may_have_been_sent_whatever_the_rule_says() {
+        let trouble = Trouble { kind: TroubleKind::Timeout, http_status: None, detail: "30s".into(), retry_after: None };
+        for (reply, doubt) in [(Reply::Unknown(trouble.clone()), true), (Reply::Unreachable(trouble), false), (refused(), false)]
+        {
+            for job in [JobAction::DeadLetter, JobAction::Suppress, JobAction::Unknown { retry: None }] {
+                let Settle::Dead(death) = outcome(&subject(), &reply, &decision(job), OnUnknown::Park, NOW).settle else {
+                    panic!("not dead")
+                };
+                assert_eq!(death.may_have_been_sent, doubt, "{reply:?} {job:?}");
+            }
+        }
     }
 
     #[test]

@@ -50,18 +50,20 @@ fn selection(query: &DeadQuery) -> Result<DeadSelection, Refusal> {
         code: query.code.clone(),
         meta: query.meta,
         limit: query.limit,
+        unknown_too: false,
     })
 }
 
 /// By reason and codes, the most frequent first.
 pub(crate) fn grouped(letters: Vec<DeadLetter>) -> Vec<DeadGroup> {
-    let mut groups: BTreeMap<(String, Option<String>, Option<u32>), DeadGroup> = BTreeMap::new();
+    let mut groups: BTreeMap<(String, Option<String>, Option<u32>, bool), DeadGroup> = BTreeMap::new();
     for DeadLetter { death, .. } in letters {
-        let key = (death.reason.clone(), death.code.clone(), death.meta);
+        let key = (death.reason.clone(), death.code.clone(), death.meta, death.may_have_been_sent);
         let group = groups.entry(key).or_insert_with(|| DeadGroup {
             reason: death.reason,
             code: death.code,
             meta: death.meta,
+            may_have_been_sent: death.may_have_been_sent,
             count: 0,
             first: death.at,
             last: death.at,
@@ -91,7 +93,7 @@ mod tests {
             campaign: "c".parse().unwrap(),
             job: None,
             to: None,
-            death: Death { at, reason: reason.into(), code: None, meta, http_status: None, description },
+            death: Death { meta, description, ..Death::new(at, reason) },
             attempts: 1,
             release: 0,
             first_seen: None,
@@ -112,11 +114,12 @@ mod tests {
     #[test]
     fn a_query_says_the_same_as_its_selection() {
         let selection = DeadSelection {
-            jobs: vec!["a".parse().unwrap(), "b:c".parse().unwrap()],
+            jobs: ["a", "b:c"].into_iter().map(|id| id.parse().unwrap()).collect(),
             reason: Some("r".into()),
             code: None,
             meta: Some(7),
             limit: Some(3),
+            unknown_too: false,
         };
         assert_eq!(super::selection(&DeadQuery::new(&selection, true)).unwrap(), selection);
         assert_eq!(super::selection(&DeadQuery::new(&DeadSelection::default(), false)).unwrap(), DeadSelection::default());

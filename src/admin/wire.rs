@@ -83,6 +83,9 @@ pub struct DeadGroup {
     /// Meta's number.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub meta: Option<u32>,
+    /// Nobody knows whether their messages were sent.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub may_have_been_sent: bool,
     /// How many.
     pub count: u64,
     /// When the first went there.

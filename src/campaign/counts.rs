@@ -182,7 +182,7 @@ mod tests {
 
     fn state(number: u8) -> JobState {
         let at = jiff::Timestamp::UNIX_EPOCH;
-        let death = Death { at, reason: "r".into(), code: None, meta: None, http_status: None, description: String::new() };
+        let death = Death::new(at, "r");
         match number % 7 {
             0 => JobState::Opened,
             1 => JobState::Waiting,

@@ -1,5 +1,7 @@
 //! `campaignd dead`: look through the dead letters and release them.
 
+use std::collections::BTreeSet;
+
 use super::account::clock;
 use super::ask::confirm;
 use super::client::Client;
@@ -9,7 +11,6 @@ use super::{Exit, Failure, Globals};
 use crate::admin::{DeadGroup, DeadQuery, Requeued};
 use crate::engine::{DeadLetter, DeadSelection};
 use crate::job::{CampaignId, JobId};
-use crate::outcome::UNKNOWN_OUTCOME;
 
 /// Arguments of `campaignd dead`.
 #[derive(Debug, clap::Args)]
@@ -86,11 +87,12 @@ struct Filter {
 impl Filter {
     fn selection(&self) -> DeadSelection {
         DeadSelection {
-            jobs: self.jobs.clone(),
+            jobs: self.jobs.iter().cloned().collect(),
             reason: self.reason.clone(),
             code: self.code.clone(),
             meta: self.meta,
             limit: self.limit,
+            unknown_too: false,
         }
     }
 
@@ -113,7 +115,7 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<Exit, Failure> 
             if json { print_json(&letters)? } else { print_list(&filter, &letters)? }
         }
         Command::Show { campaign, job, json } => {
-            let selection = DeadSelection { jobs: vec![job.clone()], ..DeadSelection::default() };
+            let selection = DeadSelection { jobs: BTreeSet::from([job.clone()]), ..DeadSelection::default() };
             let letters = list(&client, &campaign, &selection, true).await?;
             let Some(letter) = letters.first() else {
                 let what = format!("campaign {campaign} has no dead letter {job}; `campaignd dead list {campaign}` shows them");
@@ -131,6 +133,10 @@ async fn list(client: &Client, campaign: &CampaignId, which: &DeadSelection, bod
 }
 
 async fn requeue(client: &Client, filter: &Filter, yes: bool) -> Result<Exit, Failure> {
+    if filter.campaign == CampaignId::unsorted() {
+        let why = "what stands in _unsorted belongs to no campaign, so nothing can be released; `campaignd dead list _unsorted --bodies --json` shows it";
+        return Err(Failure::new(Exit::Usage, why));
+    }
     let groups = filter.groups(client).await?;
     let all: u64 = groups.iter().map(|group| group.count).sum();
     let campaign = &filter.campaign;
@@ -138,7 +144,7 @@ async fn requeue(client: &Client, filter: &Filter, yes: bool) -> Result<Exit, Fa
         print(format_args!("campaign {campaign} has no such dead letters; nothing was changed"))?;
         return Ok(Exit::Ok);
     }
-    let unknown: u64 = groups.iter().filter(|group| group.reason == UNKNOWN_OUTCOME).map(|group| group.count).sum();
+    let unknown: u64 = groups.iter().filter(|group| group.may_have_been_sent).map(|group| group.count).sum();
     if all > 1 || unknown > 0 {
         print_groups(&groups)?;
         let mut question = format!("Release {} of campaign {campaign}, to be sent again?", many(all, "job"));
@@ -151,7 +157,8 @@ async fn requeue(client: &Client, filter: &Filter, yes: bool) -> Result<Exit, Fa
             return Ok(Exit::Failed);
         }
     }
-    let done: Requeued = client.post(&format!("v1/campaigns/{campaign}/dead/requeue"), &filter.selection()).await?;
+    let selection = DeadSelection { unknown_too: unknown > 0, ..filter.selection() };
+    let done: Requeued = client.post(&format!("v1/campaigns/{campaign}/dead/requeue"), &selection).await?;
     print(format_args!("released {}; follow them with: campaignd campaign watch {campaign}", many(done.requeued, "job")))?;
     Ok(Exit::Ok)
 }
@@ -163,10 +170,11 @@ pub(super) fn print_groups(groups: &[DeadGroup]) -> Result<(), Failure> {
 
 fn groups_table(groups: &[DeadGroup]) -> Table {
     let all: u64 = groups.iter().map(|group| group.count).sum();
-    let mut table = Table::new(["reason", "code", "Meta", "jobs", "share", "what the gateway said"]).right([2, 3, 4]);
+    let mut table = Table::new(["reason", "sent?", "code", "Meta", "jobs", "share", "what the gateway said"]).right([3, 4, 5]);
     for group in groups {
         table.row([
             group.reason.clone(),
+            sent(group.may_have_been_sent),
             group.code.clone().unwrap_or_default(),
             group.meta.map(|meta| meta.to_string()).unwrap_or_default(),
             count(group.count),
@@ -197,9 +205,16 @@ fn print_list(filter: &Filter, letters: &[DeadLetter]) -> Result<(), Failure> {
     }
     table.print()?;
     if filter.limit.is_none() && letters.len() >= 1000 {
-        print("\nThese are the oldest 1,000; ask for more with --limit, or see them all by reason: campaignd dead groups")?;
+        print(
+            "\nThese are the oldest 1,000; ask for more with --limit, or see them all by reason: campaignd dead groups CAMPAIGN",
+        )?;
     }
     Ok(())
+}
+
+/// Whether a dead letter's message was sent.
+fn sent(may_have_been: bool) -> String {
+    if may_have_been { "perhaps" } else { "no" }.into()
 }
 
 fn describe(letter: &DeadLetter) -> String {
@@ -214,6 +229,7 @@ fn describe(letter: &DeadLetter) -> String {
         format!("Meta        {}", text(death.meta.map(|meta| meta.to_string()))),
         format!("HTTP        {}", text(death.http_status.map(|status| status.to_string()))),
         format!("said        {}", harmless(&death.description)),
+        format!("sent        {}", sent(death.may_have_been_sent)),
         format!("when        {}", clock(death.at)),
         format!("first seen  {}", text(letter.first_seen.map(clock))),
         format!("attempts    {}", letter.attempts),

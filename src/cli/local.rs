@@ -26,7 +26,6 @@ use crate::engine::{
     Account, CampaignView, CommandError, DeadLetter, DeadSelection, Drained, Engine, Handle, Parts, PauseView, Settings,
 };
 use crate::job::{AccountName, CampaignId};
-use crate::outcome::UNKNOWN_OUTCOME;
 use crate::policy::{Rules, Severity};
 use crate::store::sled::{Lost, SledStore};
 
@@ -166,13 +165,7 @@ impl Eyes {
 
     /// Releases them but for those of which nobody knows whether they arrived. How many there were.
     pub(super) async fn release_failed(&self, campaign: &CampaignId) -> Result<u64, Failure> {
-        let surely_not_sent = |letter: DeadLetter| letter.job.filter(|_| letter.death.reason != UNKNOWN_OUTCOME);
-        let jobs: Vec<_> = self.dead(campaign).await?.into_iter().filter_map(surely_not_sent).collect();
-        if jobs.is_empty() {
-            return Ok(0);
-        }
-        let selection = DeadSelection { jobs, ..DeadSelection::default() };
-        self.handle.requeue(campaign.clone(), selection).await.map_err(|error| engine_failure(&error))
+        self.handle.requeue(campaign.clone(), DeadSelection::default()).await.map_err(|error| engine_failure(&error))
     }
 }
 

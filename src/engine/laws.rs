@@ -7,7 +7,7 @@ use crate::broker::Headers;
 use crate::campaign::{Campaign, Entry, JobState, OnUnknown, Options, Phase};
 use crate::job::Job;
 use crate::laws::Choices;
-use crate::outcome::{POISON, Settle};
+use crate::outcome::{POISON, Settle, UNKNOWN_OUTCOME};
 
 const BODY: &[u8] = br#"{"campaign_id":"c","to":"905321234567","message":{"type":"text","text":{"body":"hi"}}}"#;
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -104,6 +104,8 @@ fn check_record(case: &Case<'_>, state: &JobState, settle: &Settle) {
             assert_eq!((ledger, ledger.at), (broker, NOW));
             let kills = case.entry.is_some_and(|entry| entry.state == JobState::Opened && entry.lost + 1 >= case.most_lost);
             assert!(kills || ledger.reason != POISON, "no poison");
+            let doubt = matches!(&*ledger.reason, UNKNOWN_OUTCOME | POISON | "campaign-over");
+            assert_eq!(ledger.may_have_been_sent, doubt, "{}", ledger.reason);
         }
         pair => panic!("a job is forgotten, or ledger and broker are told different things: {pair:?}"),
     }

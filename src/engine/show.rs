@@ -16,14 +16,8 @@ pub(super) fn campaign_pause(id: &CampaignId, pause: &Pause) -> PauseView {
 pub(super) fn dead_letter(campaign: &CampaignId, letter: &Delivery, with_body: bool) -> DeadLetter {
     let headers = &letter.message.headers;
     let job = Job::parse(&letter.message.body).ok();
-    let unsaid = || Death {
-        at: jiff::Timestamp::UNIX_EPOCH,
-        reason: "unknown".into(),
-        code: None,
-        meta: None,
-        http_status: None,
-        description: "the message carries no reason".into(),
-    };
+    let unsaid =
+        || Death { description: "the message carries no reason".into(), ..Death::new(jiff::Timestamp::UNIX_EPOCH, "unknown") };
     DeadLetter {
         campaign: campaign.clone(),
         job: job.as_ref().map(|job| job.id.clone()),

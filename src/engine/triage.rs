@@ -68,7 +68,8 @@ pub(super) fn triage(case: &Case<'_>) -> Triage {
 
 fn fresh(case: &Case<'_>, release: u32) -> Triage {
     if case.campaign.ledger_gone {
-        return dead(case, "campaign-over", "the campaign is over and its ledger cleaned up", case.headers.attempts, release);
+        let death = doubtful_death("campaign-over", "the campaign is over and its ledger cleaned up", case.now);
+        return dead(death, case.headers.attempts, release);
     }
     if case.redelivered && case.campaign.losses > 0 {
         return unknown(case, case.headers.attempts, release, "delivered before, and the ledger of that time is lost");
@@ -131,10 +132,10 @@ fn unsent(case: &Case<'_>, attempts: u32, release: u32) -> Triage {
         return Triage::Record { state: JobState::Expired, attempts, release, settle: Settle::Ack };
     }
     if case.suppressed {
-        return dead(case, "suppressed", "the recipient is on the account's suppression list", attempts, release);
+        return dead(own_death("suppressed", "the recipient is on the account's suppression list", case.now), attempts, release);
     }
     if case.job.account.as_ref().is_some_and(|account| *account != case.campaign.account) {
-        return dead(case, "wrong-account", "the job names another account than its campaign", attempts, release);
+        return dead(own_death("wrong-account", "the job names another account than its campaign", case.now), attempts, release);
     }
     Triage::Send { attempts, release }
 }
@@ -146,7 +147,7 @@ fn lost(case: &Case<'_>, entry: &Entry) -> Triage {
         let why = format!(
             "the daemon died during each of its last {times} attempts; it may be what kills it, and it may have been sent"
         );
-        return dead(case, POISON, &why, entry.attempts, entry.release);
+        return dead(doubtful_death(POISON, &why, case.now), entry.attempts, entry.release);
     }
     unknown(case, entry.attempts, entry.release, "the daemon stopped before the answer was recorded")
 }
@@ -154,21 +155,28 @@ fn lost(case: &Case<'_>, entry: &Entry) -> Triage {
 /// Nobody knows whether it was sent.
 fn unknown(case: &Case<'_>, attempts: u32, release: u32, why: &str) -> Triage {
     let resend = case.campaign.options.on_unknown == OnUnknown::Resend;
-    if resend { unsent(case, attempts, release) } else { dead(case, UNKNOWN_OUTCOME, why, attempts, release) }
+    if resend {
+        return unsent(case, attempts, release);
+    }
+    dead(doubtful_death(UNKNOWN_OUTCOME, why, case.now), attempts, release)
 }
 
 fn is_late(case: &Case<'_>) -> bool {
     case.job.not_after.is_some_and(|limit| limit < case.now)
 }
 
-fn dead(case: &Case<'_>, reason: &str, description: &str, attempts: u32, release: u32) -> Triage {
-    let death = own_death(reason, description, case.now);
+fn dead(death: Death, attempts: u32, release: u32) -> Triage {
     Triage::Record { state: JobState::Dead(death.clone()), attempts, release, settle: Settle::Dead(death) }
 }
 
-/// A death that no reply of the gateway caused.
+/// A death that no reply of the gateway caused, of a job that nobody sent.
 pub(super) fn own_death(reason: &str, description: &str, at: Timestamp) -> Death {
-    Death { at, reason: reason.into(), code: None, meta: None, http_status: None, description: description.into() }
+    Death { description: description.into(), ..Death::new(at, reason) }
+}
+
+/// The same of a job that may have been sent.
+fn doubtful_death(reason: &str, description: &str, at: Timestamp) -> Death {
+    Death { may_have_been_sent: true, ..own_death(reason, description, at) }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What the engine shows of itself: plain values for the admin API and the command line.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -136,7 +137,7 @@ pub struct DeadLetter {
 #[serde(default, deny_unknown_fields)]
 pub struct DeadSelection {
     /// Only these jobs.
-    pub jobs: Vec<JobId>,
+    pub jobs: BTreeSet<JobId>,
     /// Only this reason (policy rule).
     pub reason: Option<String>,
     /// Only this gateway code.
@@ -145,6 +146,8 @@ pub struct DeadSelection {
     pub meta: Option<u32>,
     /// At most this many, oldest first.
     pub limit: Option<u64>,
+    /// Release also those that may have been sent. Without it they stay, also when they came after somebody looked.
+    pub unknown_too: bool,
 }
 
 /// What a resume came to.

@@ -77,6 +77,7 @@ impl<'a> Choices<'a> {
             code: self.maybe(Self::text),
             meta: self.maybe(Self::number32),
             http_status: self.maybe(|choices| choices.number() as u16),
+            may_have_been_sent: self.flag(),
             description: self.text(),
         }
     }

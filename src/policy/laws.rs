@@ -243,7 +243,10 @@ fn check_outcome(
     match (&outcome.state, &outcome.settle) {
         (JobState::Sent { .. }, Settle::Ack) => assert_eq!(decision.job, JobAction::Sent),
         (JobState::Delayed { until }, Settle::Delay(wait)) => assert_eq!(*until, later(now, *wait)),
-        (JobState::Dead(ledger), Settle::Dead(broker)) => assert_eq!((ledger, ledger.at), (broker, now)),
+        (JobState::Dead(ledger), Settle::Dead(broker)) => {
+            assert_eq!((ledger, ledger.at), (broker, now));
+            assert_eq!(ledger.may_have_been_sent, matches!(reply, Reply::Unknown(_)));
+        }
         (JobState::Waiting, Settle::Return) => assert_eq!(decision.job, JobAction::Hold),
         pair => panic!("ledger and broker are told different things: {pair:?}"),
     }

@@ -37,3 +37,22 @@ async fn letters_are_released_by_choice_and_the_rest_keeps_its_order() {
     assert_eq!(view.enqueued, 10);
     assert!(stage.books().values().all(|times| *times == 1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_have_been_sent_is_released_only_when_somebody_says_so() {
+    let stage = Stage::open(Setup { max_in_flight: 1, ..Setup::default() }).await;
+    let lost: Fault = "close-after".parse().unwrap();
+    let invalid: Fault = "meta:131026".parse().unwrap();
+    stage.enqueue("doubt", "main", Options::default(), &[lost.recipient_times(1, 0), invalid.recipient_times(1, 0)]).await;
+    let view = stage.until_state("doubt", "finished").await;
+    assert_eq!((view.sent, view.dead), (0, 2));
+    let doubts: Vec<_> = stage.dead("doubt").await.iter().map(|letter| letter.death.may_have_been_sent).collect();
+    assert_eq!(doubts.iter().filter(|doubt| **doubt).count(), 1);
+
+    let (_, answer) = stage.post("campaigns/doubt/dead/requeue", "{}").await;
+    assert_eq!(answer["requeued"].as_u64(), Some(1), "only the one surely not sent");
+    stage.until_campaign("doubt", "send it", |v| v.sent == 1 && v.dead == 1 && v.state == "finished").await;
+    let (_, answer) = stage.post("campaigns/doubt/dead/requeue", r#"{"unknown_too":true}"#).await;
+    assert_eq!(answer["requeued"].as_u64(), Some(1));
+    stage.until_campaign("doubt", "send the other", |v| v.sent == 2 && v.dead == 0).await;
+}

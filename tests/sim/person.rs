@@ -85,7 +85,8 @@ impl World {
         let reasons = [None, Some("unknown-outcome"), Some("invalid-number"), Some("bad-request")];
         let reason = reasons.choose(&mut self.dice).unwrap().map(str::to_owned);
         let limit = self.dice.random_bool(0.3).then_some(2);
-        self.releases.push((id, DeadSelection { reason, limit, ..DeadSelection::default() }));
+        let unknown_too = reason.as_deref() == Some("unknown-outcome");
+        self.releases.push((id, DeadSelection { reason, limit, unknown_too, ..DeadSelection::default() }));
         self.release(life).await;
     }
 

@@ -3,7 +3,7 @@
 use super::message::{self, MAX_BYTES, Whole};
 use super::queue::{self, QueueName};
 use super::{meta, note};
-use crate::broker::{Death, Headers};
+use crate::broker::Headers;
 use crate::disk::Fault;
 use crate::laws::Choices;
 
@@ -86,9 +86,6 @@ fn assembled(items: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Vec<Whole>, Fault> {
 }
 
 fn headers(choices: &mut Choices<'_>) -> Headers {
-    let death = choices.maybe(|choices| {
-        let (reason, description) = (choices.text(), choices.text());
-        Box::new(Death { at: choices.time(), reason, code: None, meta: Some(1), http_status: None, description })
-    });
+    let death = choices.maybe(|choices| Box::new(choices.death()));
     Headers { message_id: choices.maybe(Choices::text), attempts: choices.number32(), death, ..Headers::default() }
 }

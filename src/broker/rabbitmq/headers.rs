@@ -19,6 +19,7 @@ const DEATH_REASON: &str = "x-campaignd-death-reason";
 const DEATH_CODE: &str = "x-campaignd-death-code";
 const DEATH_META: &str = "x-campaignd-death-meta";
 const DEATH_STATUS: &str = "x-campaignd-death-http-status";
+const DEATH_DOUBT: &str = "x-campaignd-death-may-have-been-sent";
 const DEATH_DESCRIPTION: &str = "x-campaignd-death-description";
 
 /// Properties of a durable message with `headers`, published under the routing key `key`. Nothing of the broker's own
@@ -62,6 +63,7 @@ fn table(headers: &Headers, key: &str) -> FieldTable {
 fn write_death(table: &mut FieldTable, death: &Death) {
     text(table, DEATH_AT, &death.at.to_string());
     text(table, DEATH_REASON, &death.reason);
+    number(table, DEATH_DOUBT, death.may_have_been_sent.into());
     text(table, DEATH_DESCRIPTION, &death.description);
     if let Some(code) = &death.code {
         text(table, DEATH_CODE, code);
@@ -116,6 +118,7 @@ fn read_death(table: &FieldTable) -> Option<Death> {
         code: read_text(table, DEATH_CODE).map(str::to_owned),
         meta: read_number(table, DEATH_META),
         http_status: read_number(table, DEATH_STATUS),
+        may_have_been_sent: read_number(table, DEATH_DOUBT).unwrap_or(0_u32) > 0,
         description: read_text(table, DEATH_DESCRIPTION).unwrap_or_default().to_owned(),
     })
 }
@@ -197,14 +200,16 @@ mod tests {
             proptest::option::of("[A-Z_0-9]{1,9}"),
             any::<Option<u32>>(),
             any::<Option<u16>>(),
+            any::<bool>(),
             "\\PC{0,300}",
         )
-            .prop_map(|(ms, reason, code, meta, http_status, description)| Death {
+            .prop_map(|(ms, reason, code, meta, http_status, may_have_been_sent, description)| Death {
                 at: Timestamp::from_millisecond(ms).unwrap(),
                 reason,
                 code,
                 meta,
                 http_status,
+                may_have_been_sent,
                 description,
             })
     }

@@ -9,7 +9,6 @@ use crate::cli::{Exit, Failure};
 use crate::engine::{CampaignView, DeadLetter};
 use crate::gateway::simulator::Books;
 use crate::job::Job;
-use crate::outcome::UNKNOWN_OUTCOME;
 
 /// What the books say of everybody.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -58,7 +57,7 @@ impl Verdict {
 fn dead_numbers(letters: &[DeadLetter]) -> HashMap<u64, bool> {
     let number = |letter: &DeadLetter| {
         let job = Job::parse(letter.body.as_deref()?.as_bytes()).ok()?;
-        Some((job.to.number(), letter.death.reason == UNKNOWN_OUTCOME))
+        Some((job.to.number(), letter.death.may_have_been_sent))
     };
     letters.iter().filter_map(number).collect()
 }
@@ -106,6 +105,7 @@ fn line(good: bool, number: u64, words: &str) -> String {
 mod tests {
     use super::*;
     use crate::broker::Death;
+    use crate::outcome::UNKNOWN_OUTCOME;
 
     fn letter(number: u64, reason: &str) -> DeadLetter {
         let body = format!(r#"{{"campaign_id":"c","to":"{number}","message":{{"type":"text","text":{{"body":"x"}}}}}}"#);
@@ -114,7 +114,7 @@ mod tests {
             campaign: "c".parse().unwrap(),
             job: None,
             to: None,
-            death: Death { at, reason: reason.into(), code: None, meta: None, http_status: None, description: String::new() },
+            death: Death { may_have_been_sent: reason == UNKNOWN_OUTCOME, ..Death::new(at, reason) },
             attempts: 1,
             release: 0,
             first_seen: None,

@@ -56,15 +56,19 @@ pub(super) struct Release {
 
 impl Lane {
     pub(super) fn requeue(&mut self, campaign: CampaignId, selection: DeadSelection, answer: Answer<u64>) {
-        match self.rolls.get(&campaign).map(|roll| roll.campaign.phase) {
-            None => reply(answer, Err(CommandError::NotFound(PauseTarget::Campaign(campaign)))),
-            Some(Phase::Cancelled) => {
-                reply(
-                    answer,
-                    Err(CommandError::Conflict(format!("campaign {campaign} is cancelled; nothing of it is sent any more"))),
-                );
-            }
-            Some(_) => {
+        let Some(roll) = self.rolls.get(&campaign) else {
+            return reply(answer, Err(CommandError::NotFound(PauseTarget::Campaign(campaign))));
+        };
+        let refuse = |why: &str| Err(CommandError::Conflict(format!("campaign {campaign} {why}")));
+        match roll.campaign.phase {
+            Phase::Cancelled => reply(answer, refuse("is cancelled; nothing of it is sent any more")),
+            _ if roll.campaign.ledger_gone => reply(
+                answer,
+                refuse(
+                    "is long over and its ledger cleaned up: nobody can tell any more who got it; enqueue these people in a new one",
+                ),
+            ),
+            _ => {
                 let (broker, turn) = (Arc::clone(&self.broker), Arc::clone(&self.letters_turn));
                 let work = async move {
                     let letters = take_hold(broker.as_ref(), turn, campaign).await;
@@ -113,7 +117,9 @@ impl Lane {
         let (mut chosen, mut stale) = (Vec::new(), Vec::new());
         let mut released_now = HashMap::new();
         for letter in &letters.letters {
-            if chosen.len() >= most || !selection.takes(&show::dead_letter(id, letter, false)) {
+            let view = show::dead_letter(id, letter, false);
+            let meant = selection.takes(&view) && (selection.unknown_too || !view.death.may_have_been_sent);
+            if chosen.len() >= most || !meant {
                 continue;
             }
             let Ok(job) = Job::parse(&letter.message.body) else { continue };
@@ -141,8 +147,9 @@ impl Lane {
             }
             released_now.insert(key.1.clone(), letter.message.headers.release);
             let batch = self.batch_of(id, letter.message.headers.batch.as_deref(), now);
-            let record = Record::new(key.1, entry.as_ref(), batch, JobState::Waiting, 0, release, self.era(id));
-            self.enter(id, record, None, now);
+            let record = Record::new(key.1.clone(), entry.as_ref(), batch, JobState::Waiting, 0, release, self.era(id));
+            self.untouched.insert(key.clone()); // a copy in the queue has to wait until the store knows of the release
+            self.enter(id, record, Some(Step::Untouched(key)), now);
             chosen.push((released(letter, release, unpublished), letter.tag));
         }
         if !chosen.is_empty() {

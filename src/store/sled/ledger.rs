@@ -107,7 +107,7 @@ pub(super) fn encode(record: &Record, out: &mut Vec<u8>) {
     }
 }
 
-/// Time, reason, code, Meta number, HTTP status (both 0 when absent, else one more), description.
+/// Time, reason, code, Meta number, HTTP status (both 0 when absent, else one more), description, whether it may have been sent.
 fn encode_death(death: &Death) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     put_time(&mut out, death.at);
@@ -116,6 +116,7 @@ fn encode_death(death: &Death) -> Vec<u8> {
     put_varint(&mut out, death.meta.map_or(0, |n| u64::from(n) + 1));
     put_varint(&mut out, death.http_status.map_or(0, |n| u64::from(n) + 1));
     put_bytes(&mut out, death.description.as_bytes());
+    put_varint(&mut out, death.may_have_been_sent.into());
     out
 }
 
@@ -128,6 +129,7 @@ fn decode_death(bytes: &[u8]) -> Option<Death> {
         meta: fields.varint()?.checked_sub(1).map(u32::try_from).transpose().ok()?,
         http_status: fields.varint()?.checked_sub(1).map(u16::try_from).transpose().ok()?,
         description: fields.text()?.to_owned(),
+        may_have_been_sent: fields.varint()? > 0,
     })
 }
 
@@ -239,14 +241,16 @@ pub(super) mod tests {
             option::of("[A-Z_0-9]{1,12}"),
             option::of(any::<u32>()),
             option::of(any::<u16>()),
+            any::<bool>(),
             ".{0,300}",
         );
-        let death = death.prop_map(|(at, reason, code, meta, http_status, description)| Death {
+        let death = death.prop_map(|(at, reason, code, meta, http_status, may_have_been_sent, description)| Death {
             at,
             reason,
             code,
             meta,
             http_status,
+            may_have_been_sent,
             description,
         });
         prop_oneof![

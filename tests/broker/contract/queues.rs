@@ -161,6 +161,7 @@ pub(crate) async fn headers_travel_unchanged(home: Home) {
                 code: Some("GW_001".into()),
                 meta: Some(132_015),
                 http_status: Some(400),
+                may_have_been_sent: true,
                 description: "Şablon duraklatıldı ".repeat(20),
             })),
         },
