@@ -112,8 +112,7 @@ impl fmt::Display for JobAction {
 
 /// Drawn delays have nanoseconds nobody wants to read.
 fn rounded(length: Duration) -> String {
-    let second = Duration::from_secs(1);
-    let shown = if length < 10 * second {
+    let shown = if length.as_secs() < 10 {
         Duration::from_millis(whole(length.as_millis()))
     } else {
         Duration::from_secs(length.as_secs())

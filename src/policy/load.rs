@@ -82,6 +82,15 @@ mod tests {
     }
 
     #[test]
+    fn a_file_may_be_a_whole_mib() {
+        let mut text = b"[[rule]]\nname = \"mine\"\njob = \"hold\"\n".to_vec();
+        text.resize(1 << 20, b'#');
+        assert!(Rules::load(Some(file(&text).path())).is_ok());
+        text.push(b'#');
+        assert!(Rules::load(Some(file(&text).path())).is_err());
+    }
+
+    #[test]
     fn what_cannot_be_used_is_told_with_its_name() {
         let told = |path: &Path| Rules::load(Some(path)).unwrap_err().to_string();
         assert!(told(Path::new("/nowhere/policy.toml")).contains("/nowhere/policy.toml"));

@@ -68,3 +68,15 @@ impl fmt::Display for Mistakes {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_within_a_character_is_the_character() {
+        let found = |at| Found { at, text: "no".into() };
+        let mistakes = Mistakes::new("p.toml", "a\nb€", vec![found(5), found(3), found(9)]);
+        assert_eq!(mistakes.to_string(), "p.toml:2:2: no\np.toml:2:2: no\np.toml:2:3: no");
+    }
+}

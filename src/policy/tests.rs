@@ -1,9 +1,11 @@
 //! What the tests of the policy share.
 
 mod delays;
+mod describe;
 mod mistakes;
 mod repeated;
 mod table;
+mod when;
 
 use std::sync::LazyLock;
 

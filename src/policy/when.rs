@@ -91,10 +91,9 @@ impl When {
             && any(&self.http, |range| range.contains(&u32::from(refusal.http_status)))
     }
 
+    /// A rule with code or meta is of the kind refused: it need not be asked for them here.
     fn fits_trouble(&self, trouble: &Trouble) -> bool {
-        self.code.is_empty()
-            && self.meta.is_empty()
-            && any(&self.trouble, |&wanted| wanted == trouble.kind)
+        any(&self.trouble, |&wanted| wanted == trouble.kind)
             && any(&self.http, |range| trouble.http_status.is_some_and(|status| range.contains(&status.into())))
     }
 

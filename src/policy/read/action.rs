@@ -36,13 +36,13 @@ impl Reader {
         }
     }
 
+    /// A delay that is wrong is noted and left out.
     fn schedule(&mut self, value: &Value<'_>, least: usize) -> Option<Vec<Duration>> {
         let items = self.array(value, "delays, for example [\"30s\", \"5m\"]");
         if value.get_ref().is_array() && !(least..=MAX_DELAYS).contains(&items.len()) {
             return self.refuse(value, format!("a schedule has {least} to {MAX_DELAYS} delays, here are {}", items.len()));
         }
-        let delays: Vec<_> = items.iter().filter_map(|item| self.duration(item)).collect();
-        (value.get_ref().is_array() && delays.len() == items.len()).then_some(delays)
+        Some(items.iter().filter_map(|item| self.duration(item)).collect())
     }
 
     pub(super) fn delay(&mut self, value: &Value<'_>) -> Option<Delay> {

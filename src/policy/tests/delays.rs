@@ -23,6 +23,7 @@ fn with_no_rule_at_all_nothing_is_lost_and_a_person_is_told() {
     let mut world = World::new(Rules::default());
     let decision = world.decide(&subject(), &refused("BILL_001", 402));
     assert_eq!((&*decision.rule, decision.job, decision.alert), (NO_RULE, JobAction::DeadLetter, Some(Severity::Warning)));
+    assert!(decision.advice.contains("`campaignd policy explain`"), "{}", decision.advice);
 }
 
 #[test]

@@ -140,6 +140,7 @@ fn a_rule_is_hidden_only_by_one_that_matches_all_it_would() {
         ("code = \"A_1\"\ndescription = \"x\"", "code = \"A_1\"\ndescription = \"x\"", true),
         ("message = \"text\"", "message = [\"text\", \"image\"]", false),
         ("trouble = [\"timeout\", \"reset\"]", "trouble = \"reset\"", true),
+        ("trouble = \"timeout\"", "trouble = \"reset\"", false),
     ] {
         let text = rule("a", above) + &rule("b", below);
         let told = mistakes(&text).contains("can never decide");
@@ -158,4 +159,28 @@ fn a_file_without_rules_is_no_policy() {
     insta::assert_snapshot!(mistakes("rule = 3"), @"p.toml:1:8: expected [[rule]] tables, found an integer");
     insta::assert_snapshot!(mistakes("rule = []"), @"p.toml:1:1: there is no rule; write [[rule]] and below it name, what it matches, and job");
     insta::assert_snapshot!(mistakes("rule = [7]"), @"p.toml:1:9: expected a [[rule]] table, found an integer");
+}
+
+#[test]
+fn a_name_is_short_and_nobody_elses() {
+    let told = |name: &str| mistakes(&format!("[[rule]]\nname = \"{name}\"\njob = \"hold\""));
+    assert_eq!(told(&"n".repeat(64)), "none");
+    for name in ["".to_owned(), "n".repeat(65), "accepted".to_owned(), "no-rule-matched".to_owned()] {
+        assert!(told(&name).starts_with(&format!("p.toml:2:8: {name:?} is ")), "{}", told(&name));
+    }
+}
+
+#[test]
+fn a_job_that_says_nothing_is_refused() {
+    let told = |job: &str| mistakes(&format!("[[rule]]\nname = \"a\"\njob = {job}"));
+    assert!(told("{}").contains("job is exactly one thing"), "{}", told("{}"));
+    assert_eq!(told("{ hold = true }"), "p.toml:3:9: unknown key \"hold\"; job may have retry, wait, unknown");
+}
+
+#[test]
+fn a_thousand_rules_are_enough() {
+    let rules =
+        |count: u32| (0..count).map(|n| format!("[[rule]]\nname = \"r{n}\"\nmeta = {n}\njob = \"hold\"\n")).collect::<String>();
+    assert_eq!(mistakes(&rules(1000)), "none");
+    insta::assert_snapshot!(mistakes(&rules(1001)), @"p.toml:1:1: more than 1000 rules; one with lists can stand for many");
 }
