@@ -299,6 +299,22 @@ mod tests {
     }
 
     #[test]
+    fn a_lost_ledger_is_outlasted_by_any_delay() {
+        let mut campaign = campaign();
+        campaign.counts.announce(None, 1);
+        campaign.apply(&Record::new("1".parse().unwrap(), None, 0, JobState::Opened, 1, 0, 0));
+        campaign.lose_ledger(NOW);
+        let after = |hours| NOW.checked_add(jiff::SignedDuration::from_hours(hours)).unwrap();
+        assert!(!campaign.is_complete(QUIET_AFTER_LOSS, after(24)), "a job may be delayed for a day");
+        assert!(campaign.is_complete(QUIET_AFTER_LOSS, after(25)));
+    }
+
+    #[test]
+    fn a_higher_priority_has_twice_the_jobs_a_turn() {
+        assert_eq!([Priority::Low, Priority::Normal, Priority::High].map(Priority::jobs_per_turn), [1, 2, 4]);
+    }
+
+    #[test]
     fn a_cancelled_campaign_stays_cancelled() {
         let mut campaign = campaign();
         assert!(campaign.cancel(NOW));

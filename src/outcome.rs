@@ -238,6 +238,23 @@ mod tests {
     }
 
     #[test]
+    fn a_dead_letter_has_the_words_of_the_gateway_or_of_what_broke_on_the_way() {
+        let refusal = Refusal { description: "Recipient unknown".into(), http_status: 400, ..Refusal::default() };
+        assert_eq!(death(&Reply::Refused(refusal), "r", NOW).description, "Recipient unknown");
+        let detail = "connection reset".to_owned();
+        let reset = Trouble { kind: TroubleKind::Reset, http_status: Some(502), detail, retry_after: None };
+        let death = death(&Reply::Unknown(reset), "r", NOW);
+        assert_eq!((death.http_status, death.description.as_str()), (Some(502), "Reset: connection reset (HTTP 502)"));
+    }
+
+    #[test]
+    fn what_was_sent_is_known_by_the_id_the_gateway_gave_it() {
+        let reply = Reply::Accepted { wamid: "wamid.7".into() };
+        let sent = outcome(&subject(), &reply, &decision(JobAction::Sent), OnUnknown::Park, NOW);
+        assert_eq!((sent.state, sent.settle), (JobState::Sent { wamid: "wamid.7".into() }, Settle::Ack));
+    }
+
+    #[test]
     fn pause_and_alert_carry_rule_cause_and_advice() {
         let decision = Decision {
             pause: Some(PauseOrder { scope: Scope::Account, length: Some(MINUTE), probe: true }),

@@ -89,6 +89,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn it_is_over_when_its_time_has_come_and_never_by_itself_without_one() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        assert!(!pause(0, Some(100)).is_over(at(99)));
+        assert!(pause(0, Some(100)).is_over(at(100)));
+        assert!(!pause(0, None).is_over(Timestamp::MAX));
+    }
+
+    #[test]
+    fn what_it_holds_is_named() {
+        assert_eq!(PauseTarget::Campaign("spring".parse().unwrap()).to_string(), "campaign spring");
+        assert_eq!(PauseTarget::Account("main".parse().unwrap()).to_string(), "account main");
+    }
+
     proptest! {
         #[test]
         fn merged_pauses_begin_with_the_first_and_end_with_the_last(

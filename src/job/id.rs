@@ -196,6 +196,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn dead_letters_are_on_a_campaigns_shelf_or_on_the_common_one() {
+        assert_eq!(CampaignId::shelf("_unsorted"), Ok(CampaignId::unsorted()));
+        assert_eq!(CampaignId::shelf("spring"), "spring".parse());
+        assert!(CampaignId::shelf("_other").is_err());
+    }
+
+    /// Jobs of an older version are in queues and ledgers: `printf 'spring\0\0\0\0\322\311\131\300\207' | sha256sum`.
+    #[test]
+    fn a_derived_id_is_the_same_in_every_version() {
+        let id = JobId::derived(&"spring".parse().unwrap(), "905321234567".parse().unwrap());
+        assert_eq!(id.as_str(), "rd34aa8744d6a683f2926fe146cad8b5f");
+    }
+
     proptest! {
         #[test]
         fn derived_ids_are_valid_and_tell_recipients_and_campaigns_apart(a in 10_000_000u64..999_999_999_999_999, b in 10_000_000u64..999_999_999_999_999) {

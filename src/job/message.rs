@@ -262,6 +262,12 @@ mod tests {
     }
 
     #[test]
+    fn debug_text_holds_nothing_of_what_is_said() {
+        let message = parse(r#"{"type":"text","text":{"body":"hi"}}"#).unwrap();
+        assert_eq!(format!("{message:?}"), "Message(Text, 36 bytes)");
+    }
+
+    #[test]
     fn request_body_is_one_object_with_the_recipient_in_front() {
         let message = parse(r#" {"type":"text","text":{"body":"hi"}} "#).unwrap();
         let body = message.addressed_to("905321234567".parse().unwrap());

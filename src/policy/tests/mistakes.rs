@@ -184,3 +184,21 @@ fn a_thousand_rules_are_enough() {
     assert_eq!(mistakes(&rules(1000)), "none");
     insta::assert_snapshot!(mistakes(&rules(1001)), @"p.toml:1:1: more than 1000 rules; one with lists can stand for many");
 }
+
+#[test]
+fn a_factor_slows_down_and_does_not_stop() {
+    for factor in ["0", "1", "0.0", "1.0", "-0.5", "nan"] {
+        let text = format!("[[rule]]\nname = \"a\"\njob = \"hold\"\nslow-down = {{ factor = {factor}, length = \"5m\" }}");
+        assert!(mistakes(&text).contains("a factor is above 0 and below 1"), "{}", mistakes(&text));
+    }
+}
+
+#[test]
+fn a_code_is_as_long_as_one_may_be() {
+    let told = |code: &str| mistakes(&format!("[[rule]]\nname = \"a\"\ncode = \"{code}\"\njob = \"hold\""));
+    assert_eq!(told(&"C".repeat(64)), "none");
+    assert_eq!(told(&("C".repeat(64) + "*")), "none");
+    for code in ["", "*", &"C".repeat(65)] {
+        assert!(told(code).contains("is no gateway code"), "{}", told(code));
+    }
+}
