@@ -108,6 +108,7 @@ mod tests {
     use std::collections::HashMap;
 
     use proptest::prelude::*;
+    use sha2::{Digest, Sha256};
 
     use super::*;
 
@@ -128,6 +129,24 @@ mod tests {
             for (hash, number) in map {
                 prop_assert_eq!(index.get(Fingerprint([(hash >> 32) as u32, hash as u32])), Some(number));
             }
+        }
+    }
+
+    #[test]
+    fn jobs_of_either_form_are_spread_over_all_tables_and_take_little_room() {
+        let mut index = Index::default();
+        for number in 0..16_000 {
+            let derived = Sha256::digest(number.to_string());
+            for job in [StoredJob::Given(&number.to_string()), StoredJob::Derived(derived[..16].try_into().unwrap())] {
+                index.put(Fingerprint::of(job), number);
+            }
+        }
+        for table in &index.0 {
+            assert!((1_800..2_200).contains(&table.taken), "{} of 2000", table.taken);
+            let bytes = table.slots.capacity() * size_of::<[u32; 3]>();
+            assert!(bytes <= 18 * table.taken, "{bytes} bytes for {} jobs", table.taken);
+            let longest = table.slots.split(|&[_, _, marked]| marked == 0).map(<[_]>::len).max().unwrap();
+            assert!(longest < table.taken / 4, "{longest} slots without a free one to end the search");
         }
     }
 }
