@@ -20,9 +20,11 @@ pub fn hold(bytes: &[u8]) {
     let campaign = campaign(&mut choices);
     job.account = choices.pick(&[None, None, Some("main"), Some("other")]).flatten().and_then(|name| name.parse().ok());
     job.not_after = choices.pick(&[None, None, Some(-1), Some(0), Some(1)]).flatten().map(at);
-    let headers = Headers { attempts: u32::from(choices.below(9)), release: u32::from(choices.below(4)), ..Headers::default() };
+    let mut headers =
+        Headers { attempts: u32::from(choices.below(9)), release: u32::from(choices.below(4)), ..Headers::default() };
     let entry = choices.maybe(entry);
     let (redelivered, suppressed, most_lost) = (choices.flag(), choices.flag(), u32::from(choices.below(4)) + 1);
+    headers.redelivered = redelivered && choices.flag();
     let (job, headers, campaign, entry) = (&job, &headers, &campaign, entry.as_ref());
     let case = Case { job, headers, redelivered, campaign, entry, suppressed, most_lost, now: NOW };
     check(&case, &triage(&case));
@@ -91,6 +93,7 @@ fn check_sending(case: &Case<'_>, current: Option<&Entry>) {
     }
     assert!(opened.is_none_or(|entry| entry.lost + 1 < case.most_lost), "it may be what kills the daemon");
     assert!(case.entry.is_some() || !case.campaign.ledger_gone, "nobody knows any more whether it was sent");
+    assert!(case.entry.is_some() || !case.headers.redelivered || case.campaign.losses > 0, "it overtakes its first");
     if let Some(JobState::Delayed { until }) = current.filter(|_| !in_doubt(case)).map(|entry| &entry.state) {
         assert!(until.duration_since(NOW) <= SignedDuration::from_millis(50), "too early");
     }
@@ -99,6 +102,10 @@ fn check_sending(case: &Case<'_>, current: Option<&Entry>) {
 fn check_record(case: &Case<'_>, state: &JobState, settle: &Settle) {
     match (state, settle) {
         (JobState::Cancelled, Settle::Ack) => assert_eq!(case.campaign.phase, Phase::Cancelled),
+        (JobState::Delayed { until }, Settle::Delay(wait)) => {
+            assert!(case.entry.is_none() && case.headers.redelivered, "delayed without an attempt");
+            assert_eq!(SignedDuration::try_from(*wait).ok(), Some(until.duration_since(NOW)));
+        }
         (JobState::Expired, Settle::Ack) => assert!(case.job.not_after.is_some_and(|limit| limit < NOW)),
         (JobState::Dead(ledger), Settle::Dead(broker)) => {
             assert_eq!((ledger, ledger.at), (broker, NOW));

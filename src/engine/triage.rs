@@ -7,10 +7,14 @@ use jiff::Timestamp;
 use crate::broker::{Death, Headers};
 use crate::campaign::{Campaign, Entry, JobState, OnUnknown, Phase};
 use crate::job::Job;
-use crate::outcome::{POISON, Settle, UNKNOWN_OUTCOME};
+use crate::outcome::{POISON, Settle, UNKNOWN_OUTCOME, later};
 
 /// Delays up to this are not worth another trip through the broker.
 const SHORT: Duration = Duration::from_millis(50);
+
+/// How long a repeated publish waits for its first, which may come later: by another connection, or by the intake. Sent before it, and
+/// the ledger lost then, the first would look like a job of which nothing was ever sent.
+const GIVE_WAY: Duration = Duration::from_secs(15);
 
 /// What happens to a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +78,16 @@ fn fresh(case: &Case<'_>, release: u32) -> Triage {
     if case.redelivered && case.campaign.losses > 0 {
         return unknown(case, case.headers.attempts, release, "delivered before, and the ledger of that time is lost");
     }
-    unsent(case, case.headers.attempts, release)
+    match unsent(case, case.headers.attempts, release) {
+        Triage::Send { attempts, release } if case.headers.redelivered => give_way(case, attempts, release),
+        decided => decided,
+    }
+}
+
+/// Lets the first of a repeated publish go before, if there is one.
+fn give_way(case: &Case<'_>, attempts: u32, release: u32) -> Triage {
+    let until = later(case.now, GIVE_WAY);
+    Triage::Record { state: JobState::Delayed { until }, attempts, release, settle: Settle::Delay(GIVE_WAY) }
 }
 
 fn known(case: &Case<'_>, entry: &Entry) -> Triage {
@@ -279,6 +292,23 @@ mod tests {
         assert_eq!(setup.reason(), UNKNOWN_OUTCOME);
         setup.redelivered = false;
         assert_eq!(setup.triage(), Triage::Send { attempts: 0, release: 0 });
+    }
+
+    #[test]
+    fn a_repeat_that_overtakes_its_first_waits_for_it_once() {
+        let mut setup = setup();
+        setup.redelivered = true;
+        assert!(matches!(setup.triage(), Triage::Send { .. }), "returned to its queue by the broker: no other is on its way");
+        setup.headers.redelivered = true;
+        let Triage::Record { state, settle: Settle::Delay(GIVE_WAY), .. } = setup.triage() else { panic!("it does not wait") };
+        let JobState::Delayed { until } = state else { panic!("{state:?}") };
+        let mut setup = setup.with(state, 0);
+        assert_eq!(setup.triage(), Triage::Settle(Settle::Delay(GIVE_WAY)), "its first, that came meanwhile, waits as long");
+        setup.entry.as_mut().unwrap().state = JobState::Delayed { until: NOW };
+        assert!(until > NOW && matches!(setup.triage(), Triage::Send { .. }));
+        setup.campaign.cancel(NOW);
+        setup.entry = None;
+        assert!(matches!(setup.triage(), Triage::Record { state: JobState::Cancelled, .. }), "what is not sent need not wait");
     }
 
     #[test]

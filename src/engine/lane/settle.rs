@@ -57,7 +57,12 @@ impl Lane {
         let Some(active) = self.active.get(&key) else { return };
         match settle {
             Settle::Ack => acks.push(key),
-            Settle::Delay(wait) => self.publish(key.clone(), wait_message(active), Place::Wait(wait)),
+            Settle::Delay(wait) => {
+                let mut message = wait_message(active);
+                // it was delivered, and there may be two of it: should the ledger be lost meanwhile, neither is taken for a new job
+                message.headers.redelivered = true;
+                self.publish(key.clone(), message, Place::Wait(wait));
+            }
             Settle::Dead(death) => {
                 let mut message = wait_message(active);
                 message.headers.death = Some(Box::new(death));
