@@ -144,7 +144,7 @@ pub(super) struct Lane {
     attention: BTreeSet<CampaignId>,
     links: HashMap<SubscriptionId, CampaignId>,
     active: HashMap<Key, Active>,
-    /// Jobs that went back unbegun and whose entry says so, once it is durable.
+    /// Jobs that went back unbegun or were released, and whose entry says so once it is durable.
     untouched: HashSet<Key>,
     sending: usize,
     journal: Journal<Step>,

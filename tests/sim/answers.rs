@@ -72,6 +72,8 @@ const ODD: &[(u16, &str)] = &[
     (504, "upstream timed out"),
 ];
 
+const UNREACHABLE: [TroubleKind; 3] = [TroubleKind::Dns, TroubleKind::Connect, TroubleKind::Tls];
+
 /// What an answer stops until a person resumes it.
 pub(crate) enum Stop {
     Account,
@@ -129,12 +131,29 @@ pub(crate) fn accepted(to: u64) -> Reply {
 }
 
 pub(crate) fn unreachable(dice: &mut Dice) -> Reply {
-    let kinds = [TroubleKind::Dns, TroubleKind::Connect, TroubleKind::Tls];
-    Reply::Unreachable(trouble(*kinds.choose(dice).unwrap()))
+    Reply::Unreachable(trouble(*UNREACHABLE.choose(dice).unwrap()))
 }
 
 pub(crate) fn unknown(kind: TroubleKind) -> Reply {
     Reply::Unknown(trouble(kind))
+}
+
+/// An answer's name among all there are.
+pub(crate) fn name(reply: &Reply) -> String {
+    match reply {
+        Reply::Accepted { .. } => "accepted".into(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// The names of all answers.
+pub(crate) fn names() -> Vec<String> {
+    let wires = [REFUSED, TRANSIENT, ACCOUNT, CAMPAIGN].into_iter().flatten().map(|wire| read(Some(wire)));
+    let odd = ODD.iter().map(|(status, body)| connexease::reply(*status, None, body.as_bytes()));
+    let lost = [TroubleKind::Reset, TroubleKind::Timeout].map(unknown);
+    let away = UNREACHABLE.map(|kind| Reply::Unreachable(trouble(kind)));
+    let fast = [too_fast("sec", 1), too_fast("min", 5), accepted(0)];
+    wires.chain(odd).chain(lost).chain(away).chain(fast).map(|reply| name(&reply)).collect()
 }
 
 fn trouble(kind: TroubleKind) -> Trouble {

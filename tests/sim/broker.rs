@@ -1,4 +1,5 @@
-//! A broker with faults: lost acknowledgements, copies, dropped connections, unconfirmed publishes, reordering, times of no answer.
+//! A broker with faults: lost acknowledgements, copies, dropped connections, unconfirmed and late publishes, reordering, times of no
+//! answer.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -24,12 +25,15 @@ pub(crate) struct SimBroker {
     queues: Arc<Mutex<Queues>>,
     /// Something waits for its time.
     waits: Arc<Notify>,
+    /// A copy says that it is one, as the repeat of a producer that waits for its confirm in vain.
+    marks_copies: bool,
     witness: Witness,
 }
 
 impl SimBroker {
-    pub(crate) fn new(seed: u64, faults: BrokerFaults, witness: Witness) -> Self {
-        Self { queues: Arc::new(Mutex::new(Queues::new(seed, faults))), waits: Arc::default(), witness }
+    pub(crate) fn new(seed: u64, faults: BrokerFaults, marks_copies: bool, witness: Witness) -> Self {
+        let queues = Arc::new(Mutex::new(Queues::new(seed, faults, witness.clone())));
+        Self { queues, waits: Arc::default(), marks_copies, witness }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
@@ -58,6 +62,7 @@ impl SimBroker {
     /// Every connection breaks.
     pub(crate) fn cut(&self) {
         self.witness.note(|| "every connection to the broker breaks".into());
+        self.witness.fired("every connection to the broker breaks");
         self.lock().cut_all();
     }
 
@@ -89,6 +94,9 @@ impl SimBroker {
             (Duration::from_millis(queues.dice.random_range(1..=most)), Instant::now() < queues.out_until)
         };
         tokio::time::sleep(wait).await;
+        if out {
+            self.witness.fired("the broker does not answer for a while");
+        }
         if out { Err(BrokerError::Down("simulated".into())) } else { Ok(()) }
     }
 
@@ -96,7 +104,11 @@ impl SimBroker {
         self.trip().await?;
         let mut queues = self.lock();
         let chance = queues.faults.down;
-        if queues.roll(chance) { Err(BrokerError::Down("simulated".into())) } else { Ok(()) }
+        if queues.roll(chance) {
+            self.witness.fired("the broker does not do what it is asked");
+            return Err(BrokerError::Down("simulated".into()));
+        }
+        Ok(())
     }
 
     /// Stores a message, or two of it, or none; whether anybody hears that it did.
@@ -104,19 +116,30 @@ impl SimBroker {
         let mut queues = self.lock();
         let faults = queues.faults;
         if queues.roll(faults.publish_lost) {
+            self.witness.fired("a publish is lost");
             return Err(BrokerError::Refused("no leader".into()));
         }
-        let copies = if queues.roll(faults.copy) { 2 } else { 1 };
         self.see(to, message);
-        for _ in 0..copies {
-            match to {
-                Target::Jobs(campaign) => queues.route(campaign, message.clone()),
-                Target::Wait(campaign, wait) => queues.wait(Instant::now() + wait, campaign, message.clone()),
-                Target::Dead(campaign) => queues.put(Source::Dead(campaign.clone()), message.clone()),
-                Target::Announce(_) => queues.put(Source::Intake, message.clone()),
-            }
+        if let Target::Jobs(campaign) = to
+            && queues.roll(faults.publish_late)
+        {
+            self.witness.fired("a publish comes after its publisher has given up");
+            let late = Duration::from_millis(queues.dice.random_range(0..3_000));
+            queues.wait(Instant::now() + CONFIRM_WITHIN + late, campaign, message.clone());
+            return Ok(false);
         }
-        Ok(!queues.roll(faults.publish_unconfirmed))
+        queues.take_in(to, message.clone());
+        if queues.roll(faults.copy) {
+            self.witness.fired("a message is stored twice");
+            let mut copy = message.clone();
+            copy.headers.redelivered |= self.marks_copies;
+            queues.take_in(to, copy);
+        }
+        let unconfirmed = queues.roll(faults.publish_unconfirmed);
+        if unconfirmed {
+            self.witness.fired("a publish is stored and not confirmed");
+        }
+        Ok(!unconfirmed)
     }
 
     /// A witness of what goes by.
@@ -129,7 +152,7 @@ impl SimBroker {
                 self.witness.note(|| format!("dead letter for {to_number}, release {release}: {reason}"));
                 self.witness.dead_letter(to_number, release, reason);
             }
-            _ => self.witness.published(to_number, release),
+            _ => self.witness.published(to_number, release, !message.headers.redelivered),
         }
     }
 }
@@ -167,8 +190,10 @@ impl Broker for SimBroker {
         if queues.roll(chance) {
             // An acknowledgement is lost with its connection; whether it had arrived nobody can tell.
             if queues.dice.random_bool(0.5) {
+                self.witness.fired("an acknowledgement fails");
                 return Err(BrokerError::Down("acknowledgement lost".into()));
             }
+            self.witness.fired("a connection breaks amid an acknowledgement");
             if queues.dice.random_bool(0.5) {
                 queues.ack(tags).into_iter().for_each(|what| self.witness.violation(what));
             }
@@ -185,7 +210,7 @@ impl Broker for SimBroker {
     async fn publish(&self, to: Target<'_>, message: &Message) -> Result<(), BrokerError> {
         self.trip().await?;
         let confirmed = self.store(to, message)?;
-        if matches!(to, Target::Wait(..)) {
+        if matches!(to, Target::Wait(..) | Target::Jobs(_)) {
             self.waits.notify_one();
         }
         if !confirmed {

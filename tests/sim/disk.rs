@@ -63,14 +63,20 @@ impl SimDisk {
 
     fn steer(&self, seed: u64, faults: DiskFaults) {
         let mut dice = Dice::seed_from_u64(seed);
+        let witness = self.witness.clone();
         self.memory.steer(move |_| {
             let delay = Duration::from_millis(dice.random_range(0..=faults.slow_ms));
-            let error = || StoreError::Io("simulated".into());
-            let fate = match faults.failing > 0.0 && dice.random_bool(faults.failing) {
-                true if dice.random_bool(0.5) => Fate::Kept(error()),
-                true => Fate::Lost(error()),
-                false => Fate::Written,
+            let fails = faults.failing > 0.0 && dice.random_bool(faults.failing);
+            let kept = fails && dice.random_bool(0.5);
+            let error = StoreError::Io("simulated".into());
+            let fate = match (fails, kept) {
+                (true, true) => Fate::Kept(error),
+                (true, false) => Fate::Lost(error),
+                _ => Fate::Written,
             };
+            if fails {
+                witness.fired(if kept { "a failed commit is on the disk" } else { "a commit fails" });
+            }
             Course { delay, fate }
         });
     }
@@ -125,7 +131,8 @@ impl SimDisk {
     }
 
     async fn die(&self, when: &str) -> ! {
-        self.witness.note(|| format!("dies {when}"));
+        self.witness.note(|| when.to_owned());
+        self.witness.fired(when);
         self.died.notify_one();
         std::future::pending().await
     }
@@ -139,17 +146,21 @@ impl Store for SimDisk {
             (stalled, self.is_the_last(), self.lock().dice.random_bool(0.5))
         };
         if last && early {
-            self.die("before a commit").await;
+            self.die("death before a commit").await;
+        }
+        if Instant::now() < stalled {
+            self.witness.fired("the disk does not answer for a while");
         }
         tokio::time::sleep_until(stalled).await;
         let result = if Instant::now() < self.lock().full_until {
+            self.witness.fired("the disk is full");
             tokio::time::sleep(Duration::from_millis(2)).await;
             Err(StoreError::Full("simulated".into()))
         } else {
             self.memory.commit(changes.clone()).await
         };
         if last {
-            self.die("after a commit").await;
+            self.die("death after a commit").await;
         }
         self.witness.note(|| format!("commit of {} changes: {}", changes.len(), result.is_ok()));
         result
@@ -161,7 +172,11 @@ impl Store for SimDisk {
             let chance = state.faults.unreadable;
             chance > 0.0 && state.dice.random_bool(chance)
         };
-        if unreadable { Err(StoreError::Io("simulated".into())) } else { self.memory.find(campaign, job) }
+        if unreadable {
+            self.witness.fired("the ledger cannot be read");
+            return Err(StoreError::Io("simulated".into()));
+        }
+        self.memory.find(campaign, job)
     }
 
     fn load(&self) -> Result<Contents, StoreError> {

@@ -99,6 +99,11 @@ impl SimGateway {
             }
             Way::Unreachable(reply) => Answer { reply, windows: Windows::default() },
             Way::Lost { effect, reply, after } => {
+                self.witness.fired(if effect {
+                    "an answer is lost after its effect"
+                } else {
+                    "a request is lost without effect"
+                });
                 if effect {
                     self.arrive(to, sandbox);
                 }

@@ -8,6 +8,7 @@
 mod answers;
 mod broker;
 mod disk;
+mod faults;
 mod gateway;
 mod pace;
 mod person;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use campaignd::policy::Rules;
+use faults::Fired;
 use plan::{BrokerFaults, Plan};
 use world::{End, World};
 
@@ -63,6 +65,10 @@ fn nobody_twice_nobody_forgotten_under_seeded_disasters() {
     });
     let failed = run.failed.into_inner().unwrap();
     assert!(failed.is_empty(), "promises were broken in these worlds, see above: {failed:?}");
+    let fired = run.fired.into_inner().unwrap();
+    println!("{}", fired.rarest());
+    let missing = fired.missing();
+    assert!(run.seeds < SEEDS || missing.is_empty(), "in {} worlds this never happened: {missing:#?}", run.seeds);
 }
 
 /// Many worlds, on as many threads as call [`Run::worlds`].
@@ -72,6 +78,7 @@ struct Run {
     seeds: u64,
     taken: AtomicU64,
     failed: Mutex<Vec<u64>>,
+    fired: Mutex<Fired>,
 }
 
 impl Run {
@@ -88,6 +95,7 @@ impl Run {
             if let Some(broken) = &end.broken {
                 self.report(seed, broken, &end);
             }
+            self.fired.lock().unwrap().add(end.fired);
             if taken > 0 && taken.is_multiple_of(REPORT_EVERY) {
                 println!("{taken} of {} worlds, {} failed", self.seeds, self.failed.lock().unwrap().len());
             }

@@ -29,8 +29,8 @@ impl Pace {
         *self = Self { limit, began: Some(now), ..Self::default() };
     }
 
-    /// A request leaves.
-    pub(crate) fn departs(&mut self, now: Instant) -> Result<(), String> {
+    /// A request leaves; the window that is full with it.
+    pub(crate) fn departs(&mut self, now: Instant) -> Result<Option<&'static str>, String> {
         let Some(began) = self.began else { return Err("a request left without a daemon".into()) };
         while self.left.front().is_some_and(|at| now - *at >= MINUTE) {
             self.left.pop_front();
@@ -47,6 +47,10 @@ impl Pace {
         if age < MINUTE && f64::from(self.count) > even + 1.0 {
             return Err(format!("{} requests in the first {age:?}, limits {limit:?}", self.count));
         }
-        Ok(())
+        Ok(if self.left.len() == limit.minute as usize {
+            Some("the limit of a minute is reached")
+        } else {
+            (second == limit.second as usize).then_some("the limit of a second is reached")
+        })
     }
 }

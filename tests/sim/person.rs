@@ -27,7 +27,7 @@ impl World {
             3 => self.pause(life, account, Some(seconds)).await,
             4 | 5 => self.resume(life, campaign).await,
             6 | 7 => self.resume(life, account).await,
-            8 => self.clock.step_wall(self.dice.random_range(-600_000..600_000)),
+            8 => self.set_the_clock(),
             9 => self.broker.cut(),
             10 => self.broker.fail_for(seconds),
             11 => self.disk.fill(seconds),
@@ -39,6 +39,12 @@ impl World {
             18 | 19 => self.enqueue_more().await,
             _ => {}
         }
+    }
+
+    fn set_the_clock(&mut self) {
+        let step = self.dice.random_range(-600_000..600_000);
+        self.witness.fired(if step < 0 { "the wall clock is set back" } else { "the wall clock is set forward" });
+        self.clock.step_wall(step);
     }
 
     fn some_campaign(&mut self) -> PauseTarget {
@@ -55,6 +61,9 @@ impl World {
         self.witness.note(|| format!("pause {target} for {length:?}"));
         let answer = patiently(life.handle.pause(target.clone(), "meddling".into(), length)).await;
         if answer.is_some_and(|answer| answer.is_ok()) {
+            let scope = if matches!(target, PauseTarget::Account(_)) { "an account" } else { "a campaign" };
+            let length = if until.is_none() { "until resumed" } else { "for a while" };
+            self.witness.fired(&format!("{scope} is paused {length}"));
             self.witness.told_paused(target, until);
         }
     }
@@ -64,7 +73,10 @@ impl World {
             return;
         }
         self.witness.resume_begins(&target);
-        if patiently(life.handle.resume(target.clone())).await.is_some() {
+        if let Some(answer) = patiently(life.handle.resume(target.clone())).await {
+            if answer.is_ok_and(|resumed| resumed.lifted) {
+                self.witness.fired("a pause is lifted");
+            }
             self.witness.resume_ends(&target);
         }
     }
@@ -74,6 +86,7 @@ impl World {
         self.witness.note(|| format!("cancel {id}"));
         self.cancelled.insert(id.clone());
         if patiently(life.handle.cancel(id.clone())).await.is_some_and(|answer| answer.is_ok()) {
+            self.witness.fired("a campaign is cancelled");
             self.told_cancelled.insert(target.clone());
             self.witness.told_paused(target, None);
         }
@@ -98,6 +111,9 @@ impl World {
             let answer = patiently(life.handle.requeue(id.clone(), selection.clone())).await;
             self.witness.note(|| format!("released: {answer:?}"));
             self.releases.remove(0);
+            if matches!(answer, Some(Ok(1..))) {
+                self.witness.fired("dead letters are released");
+            }
             if !matches!(answer, Some(Ok(_) | Err(CommandError::Conflict(_) | CommandError::NotFound(_)))) {
                 again.push((id, selection));
             }
@@ -107,12 +123,16 @@ impl World {
 
     async fn list(&mut self, life: &Life, target: PauseTarget) {
         let PauseTarget::Campaign(id) = target else { return };
-        drop(patiently(life.handle.dead(id, DeadSelection::default(), true)).await);
+        if patiently(life.handle.dead(id, DeadSelection::default(), true)).await.is_some_and(|letters| letters.is_ok()) {
+            self.witness.fired("dead letters are listed");
+        }
     }
 
     async fn enqueue_more(&mut self) {
         let at = self.dice.random_range(0..self.producers.len());
-        self.producers[at].enqueue(&self.broker, &self.witness).await;
+        if self.producers[at].enqueue(&self.broker, &self.witness).await {
+            self.witness.fired("more is enqueued");
+        }
     }
 
     /// Tops the accounts up, lifts every pause, and repeats what was not done.

@@ -17,6 +17,8 @@ pub(crate) struct BrokerFaults {
     pub(crate) lost_ack: f64,
     pub(crate) publish_lost: f64,
     pub(crate) publish_unconfirmed: f64,
+    /// It arrives after its publisher has given up waiting for the confirm.
+    pub(crate) publish_late: f64,
     pub(crate) copy: f64,
     pub(crate) reorder: f64,
     pub(crate) down: f64,
@@ -92,17 +94,18 @@ pub(crate) struct Plan {
     pub(crate) broker: BrokerFaults,
     pub(crate) gateway: GatewayFaults,
     pub(crate) disk: DiskFaults,
-    /// The disk is lost between two lives now and then. Such a world makes no copies by itself: a copy that was never delivered
-    /// cannot be told from a job. One that comes of repeating a publish that was not confirmed says so.
+    /// The disk is lost between two lives now and then. In such a world copies say that they are: one that does not and was never
+    /// delivered cannot be told from a job.
     pub(crate) loses_disk: bool,
     pub(crate) meddle: bool,
 }
 
-const LIMITS: [Limit; 4] = [
+const LIMITS: [Limit; 5] = [
     Limit { second: 50, minute: 3000 },
     Limit { second: 20, minute: 600 },
     Limit { second: 80, minute: 1000 },
     Limit { second: 10, minute: 500 },
+    Limit { second: 5, minute: 40 },
 ];
 
 impl Plan {
@@ -139,7 +142,7 @@ impl Plan {
             campaigns,
             lives: dice.random_range(1..7),
             life_ms: *[300, 3_000, 15_000].choose(&mut dice).unwrap(),
-            broker: BrokerFaults::draw(&mut dice, !loses_disk),
+            broker: BrokerFaults::draw(&mut dice),
             gateway: GatewayFaults::draw(&mut dice),
             disk: DiskFaults::draw(&mut dice),
             loses_disk,
@@ -175,17 +178,17 @@ impl CampaignPlan {
 }
 
 impl BrokerFaults {
-    fn draw(dice: &mut Dice, copies: bool) -> Self {
-        let drawn = Self {
+    fn draw(dice: &mut Dice) -> Self {
+        Self {
             lost_ack: chance(dice, 0.05),
             publish_lost: chance(dice, 0.1),
             publish_unconfirmed: chance(dice, 0.1),
+            publish_late: chance(dice, 0.05),
             copy: chance(dice, 0.05),
             reorder: chance(dice, 0.2),
             down: chance(dice, 0.2),
             slow_ms: dice.random_range(1..50),
-        };
-        if copies { drawn } else { Self { copy: 0.0, ..drawn } }
+        }
     }
 }
 
@@ -194,7 +197,7 @@ impl GatewayFaults {
         Self {
             refused: chance(dice, 0.05),
             transient: chance(dice, 0.05),
-            stopping: chance(dice, 0.02),
+            stopping: chance(dice, 0.03),
             unreachable: chance(dice, 0.02),
             reset: chance(dice, 0.03),
             hang: chance(dice, 0.01),

@@ -19,6 +19,7 @@ pub(crate) fn kept(world: &World, views: &[CampaignView]) -> Result<(), String> 
             let to = job.to.number();
             let end = Fate { letter: letters.contains(&to), perishable: perishable.contains(&to) };
             end.of(world, producer, job).map_err(|what| format!("{to} of {}: {what}", producer.id))?;
+            note_end(world, producer, job);
         }
         if world.bereft {
             counted_once(world, producer)?;
@@ -28,6 +29,16 @@ pub(crate) fn kept(world: &World, views: &[CampaignView]) -> Result<(), String> 
         }
     }
     Ok(())
+}
+
+fn note_end(world: &World, producer: &Producer, job: &Job) {
+    match world.disk.entry(&producer.id, &job.id).map(|entry| entry.state) {
+        Some(JobState::Sent { .. }) if producer.options.sandbox => world.witness.fired("a job is rehearsed"),
+        Some(JobState::Sent { .. }) => world.witness.fired("a job is sent"),
+        Some(JobState::Cancelled) => world.witness.fired("a job is cancelled"),
+        Some(JobState::Expired) => world.witness.fired("a job is too late"),
+        _ => {}
+    }
 }
 
 /// What is known of one job from outside the daemon.
@@ -57,6 +68,8 @@ impl Fate {
             }
             JobState::Cancelled if world.cancelled.contains(&producer.id) => Ok(()),
             JobState::Expired if self.perishable => Ok(()),
+            // its release could not be published before the campaign was cancelled
+            JobState::Waiting if self.letter && world.cancelled.contains(&producer.id) => Ok(()),
             other => Err(format!("still {other:?}")),
         }
     }

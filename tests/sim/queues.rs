@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
-use campaignd::broker::{Delivery, Event, Message, Source, SubscriptionId, Tag};
+use campaignd::broker::{Delivery, Event, Message, Source, SubscriptionId, Tag, Target};
 use campaignd::dice::Dice;
 use campaignd::job::CampaignId;
 use rand::{RngExt, SeedableRng};
@@ -12,12 +13,18 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::plan::BrokerFaults;
+use crate::witness::Witness;
+
+/// Publishes within so short a time may come in any order: they go by connections and channels that know nothing of each other. What
+/// stood in a queue before is not overtaken, and what is given back goes to its place, as in a quorum queue.
+const SIDE_BY_SIDE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone)]
 struct Stored {
     message: Message,
     redelivered: bool,
     order: u64,
+    since: Instant,
 }
 
 struct Reader {
@@ -37,6 +44,7 @@ pub(crate) struct Queues {
     pub(crate) notes: BTreeMap<CampaignId, Bytes>,
     next_id: u64,
     next_order: u64,
+    witness: Witness,
     pub(crate) dice: Dice,
     pub(crate) faults: BrokerFaults,
     /// Nothing is answered until then.
@@ -44,7 +52,7 @@ pub(crate) struct Queues {
 }
 
 impl Queues {
-    pub(crate) fn new(seed: u64, faults: BrokerFaults) -> Self {
+    pub(crate) fn new(seed: u64, faults: BrokerFaults, witness: Witness) -> Self {
         Self {
             ready: BTreeMap::new(),
             bound: BTreeSet::new(),
@@ -53,6 +61,7 @@ impl Queues {
             notes: BTreeMap::new(),
             next_id: 0,
             next_order: 0,
+            witness,
             dice: Dice::seed_from_u64(seed),
             faults,
             out_until: Instant::now(),
@@ -77,22 +86,37 @@ impl Queues {
         empty
     }
 
-    pub(crate) fn put(&mut self, source: Source, message: Message) {
-        let stored = Stored { message, redelivered: false, order: self.next_order };
+    /// A message that was published.
+    pub(crate) fn take_in(&mut self, to: Target<'_>, message: Message) {
+        match to {
+            Target::Jobs(campaign) => self.route(campaign, message),
+            Target::Wait(campaign, wait) => self.wait(Instant::now() + wait, campaign, message),
+            Target::Dead(campaign) => self.put(Source::Dead(campaign.clone()), message),
+            Target::Announce(_) => self.put(Source::Intake, message),
+        }
+    }
+
+    fn put(&mut self, source: Source, message: Message) {
+        let now = Instant::now();
+        let stored = Stored { message, redelivered: false, order: self.next_order, since: now };
         self.next_order += 1;
         // A single reader and a producer that waits for its confirm keep the intake in order.
-        let swap = source != Source::Intake && self.roll(self.faults.reorder);
+        let overtakes = source != Source::Intake && self.roll(self.faults.reorder);
         let queue = self.ready.entry(source.clone()).or_default();
-        queue.push_back(stored);
-        if swap && queue.len() > 1 {
-            let at = self.dice.random_range(0..queue.len());
-            let last = queue.len() - 1;
-            queue.swap(at, last);
+        let beside = queue.iter().rev().take_while(|other| !other.redelivered && now - other.since < SIDE_BY_SIDE).count();
+        let past = if overtakes { self.dice.random_range(0..=beside) } else { 0 };
+        queue.insert(queue.len() - past, stored);
+        if past > 0 {
+            let moved = queue.len() - past - 1;
+            let mut places: Vec<u64> = queue.range(moved..).map(|stored| stored.order).collect();
+            places.sort_unstable();
+            queue.range_mut(moved..).zip(places).for_each(|(stored, place)| stored.order = place);
+            self.witness.fired("a message overtakes another");
         }
         self.deliver(&source);
     }
 
-    pub(crate) fn route(&mut self, campaign: &CampaignId, mut message: Message) {
+    fn route(&mut self, campaign: &CampaignId, mut message: Message) {
         message.headers.routed_to = Some(campaign.to_string());
         let source = if self.bound.contains(campaign) { Source::Jobs(campaign.clone()) } else { Source::Intake };
         self.put(source, message);

@@ -9,7 +9,7 @@ use campaignd::job::{AccountName, CampaignId};
 use campaignd::outcome::UNKNOWN_OUTCOME;
 use tokio::time::Instant;
 
-use crate::answers::{Stop, stop};
+use crate::answers::{self, Stop, stop};
 use crate::pace::Pace;
 use crate::plan::Limit;
 
@@ -23,6 +23,7 @@ struct Inner {
     start: Instant,
     trace: Vec<String>,
     violations: Vec<String>,
+    fired: BTreeMap<String, u64>,
     jobs: BTreeMap<u64, Known>,
     holds: BTreeMap<PauseTarget, Hold>,
     /// How often a person has begun or done a resume: an odd number means one is under way.
@@ -47,6 +48,8 @@ pub(crate) struct Known {
     parked: BTreeSet<u32>,
     /// The latest release a person gave it.
     release: u32,
+    /// Releases given again after a ledger was lost that knew of them.
+    again: u32,
 }
 
 impl Known {
@@ -58,7 +61,7 @@ impl Known {
     /// Most messages it may get.
     fn allowed(&self) -> u32 {
         let resent = if self.resend { self.unknown.len() as u32 + self.losses } else { 0 };
-        1 + self.released_unknown() + resent
+        1 + self.released_unknown() + self.again + resent
     }
 }
 
@@ -85,6 +88,7 @@ impl Witness {
             start: Instant::now(),
             trace: Vec::new(),
             violations: Vec::new(),
+            fired: BTreeMap::new(),
             jobs: BTreeMap::new(),
             holds: BTreeMap::new(),
             resumes: BTreeMap::new(),
@@ -103,6 +107,16 @@ impl Witness {
 
     pub(crate) fn violation(&self, what: String) {
         self.lock().violation(what);
+    }
+
+    /// Something of what a world is to suffer has happened.
+    pub(crate) fn fired(&self, what: &str) {
+        self.lock().fired(what);
+    }
+
+    /// How often each of it has happened.
+    pub(crate) fn all_fired(&self) -> BTreeMap<String, u64> {
+        self.lock().fired.clone()
     }
 
     pub(crate) fn trace(&self) -> Vec<String> {
@@ -190,8 +204,9 @@ impl Witness {
                 inner.violation(format!("a request to {to} left while {target} was paused {}", hold.why));
             }
         }
-        if let Err(what) = inner.paces.entry(account.clone()).or_default().departs(now) {
-            inner.violation(format!("account {account}: {what}"));
+        match inner.paces.entry(account.clone()).or_default().departs(now) {
+            Ok(full) => full.into_iter().for_each(|what| inner.fired(what)),
+            Err(what) => inner.violation(format!("account {account}: {what}")),
         }
         let job = inner.jobs.entry(to).or_default();
         job.requests += 1;
@@ -216,6 +231,7 @@ impl Witness {
     pub(crate) fn answered(&self, account: &AccountName, campaign: &CampaignId, to: u64, left: Left, reply: &Reply) {
         let mut inner = self.lock();
         inner.note(&format!("{account} answers {to}: {reply:?}"));
+        inner.fired(&answers::name(reply));
         if matches!(reply, Reply::Unknown(_)) {
             inner.jobs.entry(to).or_default().unknown.insert(left.attempt);
         }
@@ -240,10 +256,11 @@ impl Witness {
         }
     }
 
-    /// A job was published under a release.
-    pub(crate) fn published(&self, to: u64, release: u32) {
+    /// A job was published under a release, for the first time or as a copy that says so.
+    pub(crate) fn published(&self, to: u64, release: u32, first: bool) {
         let mut inner = self.lock();
         let job = inner.jobs.entry(to).or_default();
+        job.again += u32::from(first && job.losses > 0 && (1..=job.release).contains(&release));
         job.release = job.release.max(release);
     }
 }
@@ -252,6 +269,13 @@ impl Inner {
     fn note(&mut self, line: &str) {
         let at = self.start.elapsed();
         self.trace.push(format!("{:>9.3} {line}", at.as_secs_f64()));
+    }
+
+    fn fired(&mut self, what: &str) {
+        match self.fired.get_mut(what) {
+            Some(count) => *count += 1,
+            None => drop(self.fired.insert(what.to_owned(), 1)),
+        }
     }
 
     fn violation(&mut self, what: String) {

@@ -27,8 +27,9 @@ use crate::producer::{Producer, account};
 use crate::promises;
 use crate::witness::Witness;
 
-/// Longest simulated time for everything to come to its end: a world that does not is stuck.
-const CEILING: Duration = Duration::from_secs(12 * 3600);
+/// Longest simulated time for everything to come to its end: a world that does not is stuck. A campaign whose ledger was lost waits a
+/// day for jobs that may be delayed.
+const CEILING: Duration = Duration::from_secs(30 * 3600);
 
 pub(crate) struct World {
     pub(crate) plan: Plan,
@@ -60,6 +61,8 @@ pub(crate) struct Life {
 /// How it ended.
 pub(crate) struct End {
     pub(crate) trace: Vec<String>,
+    /// What happened in it, and how often.
+    pub(crate) fired: BTreeMap<String, u64>,
     /// The first promise that was broken.
     pub(crate) broken: Option<String>,
     pub(crate) jobs: u64,
@@ -119,6 +122,8 @@ impl World {
     fn lose_disk(&mut self) {
         self.disk = Arc::new(SimDisk::new(self.witness.clone()));
         self.bereft = true;
+        self.told_cancelled.clear(); // nor is a cancelling, if its note had not reached the broker
+        self.witness.fired("the disk is lost");
         self.witness.disk_lost();
     }
 
@@ -138,7 +143,7 @@ impl World {
             producer.jobs.iter().for_each(|job| witness.enqueued(job.to.number(), resend));
         }
         Self {
-            broker: SimBroker::new(plan.seed, plan.broker, witness.clone()),
+            broker: SimBroker::new(plan.seed, plan.broker, plan.loses_disk, witness.clone()),
             disk: Arc::new(SimDisk::new(witness.clone())),
             cancelled: BTreeSet::new(),
             told_cancelled: BTreeSet::new(),
@@ -214,8 +219,11 @@ impl World {
                 () = died.notified() => {}
                 stopped = tokio::time::timeout(patience, self.stop(&mut life)) => {
                     self.witness.note(|| format!("stopped: {}", stopped.is_ok()));
+                    self.witness.fired(if stopped.is_ok() { "SIGTERM" } else { "SIGTERM, then kill -9" });
                 }
             }
+        } else if passed {
+            self.witness.fired("kill -9");
         }
         life.tasks.shutdown().await;
         tokio::time::sleep(Duration::from_millis(1)).await; // what its tasks own is dropped with them
@@ -273,7 +281,7 @@ impl World {
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(Duration::from_secs(60));
             let views = self.look(life).await;
-            let over = |view: &CampaignView| self.bereft || matches!(view.state.as_str(), "finished" | "cancelled");
+            let over = |view: &CampaignView| matches!(view.state.as_str(), "finished" | "cancelled");
             if views.len() == self.producers.len()
                 && views.iter().all(over)
                 && self.broker.left() == 0
@@ -307,8 +315,12 @@ impl World {
 
     fn end(self, views: Vec<CampaignView>) -> End {
         let broken = self.witness.first_violation().or_else(|| promises::kept(&self, &views).err());
+        if self.plan.accounts.windows(2).any(|two| two[0].limit != two[1].limit) {
+            self.witness.fired("accounts with different limits");
+        }
         End {
             trace: self.witness.trace(),
+            fired: self.witness.all_fired(),
             broken,
             jobs: self.producers.iter().map(|producer| producer.jobs.len() as u64).sum(),
             sent: views.iter().map(|view| view.sent).sum(),
