@@ -155,7 +155,7 @@ impl Show<'_> {
         let began = tokio::time::Instant::now();
         let campaign = self.batch.plan.campaign.clone();
         let mut quiet = Progress::new(CAMPAIGN, true);
-        if let Ended::Interrupted(_) = publish(self.batch, &self.door, &mut quiet).await? {
+        if let Ended::Interrupted(_) = publish(self.batch, &self.door, false, &mut quiet).await? {
             return Err(Failure::new(Exit::Interrupted, "interrupted; the demo keeps nothing"));
         }
         loop {

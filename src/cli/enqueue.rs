@@ -72,7 +72,7 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<Exit, Failure> 
     let door = open(&config).await?;
     let began = Instant::now();
     let mut progress = Progress::new(batch.plan.campaign.as_str(), args.json);
-    let ended = publish(&batch, &door, &mut progress).await;
+    let ended = publish(&batch, &door, false, &mut progress).await;
     progress.end();
     match ended? {
         Ended::Whole => {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::account::because;
 use super::dead::print_groups;
@@ -17,8 +18,8 @@ use super::words::{count, percent};
 use super::{Exit, Failure};
 use crate::admin::grouped;
 use crate::alert::{Alert, Alerts, Status};
-use crate::broker::Broker;
 use crate::broker::embedded::Embedded;
+use crate::broker::{Broker, Source};
 use crate::campaign::PauseTarget;
 use crate::clock::Clock;
 use crate::dice;
@@ -31,6 +32,9 @@ use crate::store::sled::{Lost, SledStore};
 
 /// Between two looks at the campaign.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// A campaign that was over before is believed to be over again once nothing of it is left at the broker; after this long in any case.
+const NEWS_WITHIN: Duration = Duration::from_secs(30);
 
 /// An engine that is built and not yet started.
 pub(super) struct Local {
@@ -91,13 +95,19 @@ impl Local {
     /// Takes the parts that the work beside the engine uses.
     pub(super) fn eyes(&mut self) -> Eyes {
         let (_, none) = mpsc::channel(1);
-        Eyes { handle: self.handle.clone(), alerts: std::mem::replace(&mut self.alerts, none), told: BTreeSet::new() }
+        Eyes {
+            handle: self.handle.clone(),
+            broker: self.broker.clone(),
+            alerts: std::mem::replace(&mut self.alerts, none),
+            told: BTreeSet::new(),
+        }
     }
 }
 
 /// What the command sees of its engine.
 pub(super) struct Eyes {
     pub(super) handle: Handle,
+    broker: Arc<dyn Broker>,
     alerts: mpsc::Receiver<Arc<Alert>>,
     /// Rules whose alert has been shown: once each is enough on a terminal.
     told: BTreeSet<String>,
@@ -114,6 +124,7 @@ pub(super) enum Seen {
 impl Eyes {
     /// Follows the campaign until it is over or paused until resumed.
     pub(super) async fn follow(&mut self, campaign: &CampaignId, progress: &mut Progress) -> Result<Seen, Failure> {
+        let news_by = Instant::now() + NEWS_WITHIN;
         loop {
             while let Ok(alert) = self.alerts.try_recv() {
                 if self.told.insert(alert.rule.clone()) {
@@ -123,7 +134,8 @@ impl Eyes {
             // The engine hears of a new campaign a moment after it was announced.
             if let Some(view) = self.look(campaign).await? {
                 progress.campaign(&view)?;
-                if matches!(view.state.as_str(), "finished" | "cancelled") {
+                let over = view.state == "finished" && (self.nothing_left(campaign).await || Instant::now() > news_by);
+                if over || view.state == "cancelled" {
                     return Ok(Seen::Over(view));
                 }
                 let held = [&view.pause, &view.account_pause].into_iter().flatten().find(|pause| pause.pause.until.is_none());
@@ -134,6 +146,12 @@ impl Eyes {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Neither its queue nor the intake, where announcements stand too, holds anything.
+    async fn nothing_left(&self, campaign: &CampaignId) -> bool {
+        let empty = async |source| self.broker.depth(&source).await.is_ok_and(|depth| depth == 0);
+        empty(Source::Intake).await && empty(Source::Jobs(campaign.clone())).await
     }
 
     pub(super) async fn look(&self, campaign: &CampaignId) -> Result<Option<CampaignView>, Failure> {

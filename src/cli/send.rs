@@ -123,11 +123,13 @@ impl Work<'_> {
                 print(format_args!("sending {} again", many(released, "failed job")))?;
             }
         }
-        if !self.place.is_published(&self.batch.survey.batch) {
-            if let Ended::Interrupted(_) = publish(self.batch, &self.door, &mut self.progress).await? {
+        let batch = &self.batch.survey.batch;
+        if !self.place.is_published(batch) {
+            let again = self.place.begin(batch)?;
+            if let Ended::Interrupted(_) = publish(self.batch, &self.door, again, &mut self.progress).await? {
                 return Ok(None);
             }
-            self.place.mark_published(&self.batch.survey.batch)?;
+            self.place.mark_published(batch)?;
         }
         self.eyes.follow(campaign, &mut self.progress).await.map(Some)
     }

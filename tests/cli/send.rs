@@ -137,6 +137,34 @@ fn failed_jobs_are_listed_one_by_one_and_sent_again_when_told() {
 }
 
 #[test]
+fn a_second_file_for_a_finished_campaign_is_sent_before_it_is_finished_again() {
+    let scene = Scene::new(unlimited());
+    let url = scene.gateway.base_url();
+    for people in 1..=4 {
+        scene.recipients((0..people * 10).map(|n| FIRST + n));
+        let output = scene.run(&args(&url, "unlimited"));
+        exits(&output, 0);
+        assert_eq!(row(&out(&output), "sent"), people * 10, "{}", out(&output));
+    }
+    assert_eq!((scene.gateway.books().recipients().len(), scene.gateway.books().more_than_once()), (40, vec![]));
+}
+
+#[test]
+fn what_may_have_been_sent_before_the_ledger_was_lost_is_parked_when_the_same_file_is_published_again() {
+    let scene = Scene::new(unlimited());
+    let url = scene.gateway.base_url();
+    scene.recipients((0..20).map(|n| FIRST + n));
+    exits(&scene.run(&args(&url, "unlimited")), 0);
+    // As if the process had died before it took down that all was published, and the ledger were gone.
+    std::fs::remove_file(scene.dir.path().join("state/published")).unwrap();
+    std::fs::remove_dir_all(scene.dir.path().join("state/ledger")).unwrap();
+    let output = scene.run(&args(&url, "unlimited"));
+    exits(&output, 0);
+    assert!(out(&output).contains("unknown-outcome"), "{}", out(&output));
+    assert_eq!((scene.gateway.books().recipients().len(), scene.gateway.books().more_than_once()), (20, vec![]));
+}
+
+#[test]
 fn a_rehearsal_needs_nothing_but_the_files() {
     let scene = Scene::new(unlimited());
     scene.recipients([FIRST, FIRST + 1, 436_701_310_260_001]);

@@ -78,16 +78,14 @@ impl Writer {
         let due = self.next_due_ms.is_some_and(|due| due <= self.steady.now_ms());
         // an empty group means that time has passed or the end has come: nothing is left for later then
         let idle = settle.is_empty() && ops.is_empty();
+        let closed = !self.shared.slot.is_open();
         for op in settle {
             if let Op::Settle(name, taken) = op {
                 self.settled.extend(taken.into_iter().map(|at| (name.clone(), at)));
             }
         }
-        let result = if !ops.is_empty() || due || (idle && !self.settled.is_empty()) || self.settled.len() >= SETTLE_MANY {
-            self.write_batch(ops, due)
-        } else {
-            Ok(())
-        };
+        let late = idle && !self.settled.is_empty() || self.settled.len() >= SETTLE_MANY;
+        let result = if !ops.is_empty() || due || late || closed { self.write_batch(ops, due) } else { Ok(()) };
         let again = self.again(result.is_err());
         Written { result, again }
     }
@@ -109,11 +107,11 @@ impl Writer {
         for (name, at) in &self.settled {
             draft.settle(&self.records, name, *at);
         }
+        if due {
+            self.bring_home(&mut draft)?; // before what is put to wait now, which no look at the database finds yet
+        }
         for op in ops {
             answers.extend(self.draft(&mut draft, op)?);
-        }
-        if due {
-            self.bring_home(&mut draft)?;
         }
         for (name, record) in &draft.records {
             draft.batch.insert(queue::key(name), queue::encode(record));
@@ -191,16 +189,12 @@ impl Writer {
         self.serial = self.serial.max(found.opened << 40);
         // what failed may be on disk all the same: only what is still there can be taken off
         let slot = &self.shared.slot;
+        let there = |(name, at): &(QueueName, Taken)| slot.read(|db| db.get(&message::key(name, at.number, 0)));
+        let there = self.settled.iter().map(|settled| Ok(there(settled)?.is_some())).collect::<Result<Vec<_>, Fault>>()?;
         let mut gone: BTreeMap<QueueName, u64> = BTreeMap::new();
-        let mut still_there = Vec::with_capacity(self.settled.len());
-        for (name, at) in self.settled.drain(..) {
-            if slot.read(|db| db.get(&message::key(&name, at.number, 0)))?.is_some() {
-                still_there.push((name, at));
-            } else {
-                *gone.entry(name).or_default() += 1;
-            }
+        for ((name, at), there) in std::mem::take(&mut self.settled).into_iter().zip(there) {
+            if there { self.settled.push((name, at)) } else { *gone.entry(name).or_default() += 1 }
         }
-        self.settled = still_there;
         for (name, record) in &self.records {
             self.shared.queue(name).written(record, gone.get(name).copied().unwrap_or(0));
         }

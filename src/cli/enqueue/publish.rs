@@ -52,18 +52,18 @@ pub(in crate::cli) enum Ended {
     Interrupted(u64),
 }
 
-/// Publishes the whole batch.
+/// Publishes the whole batch. `again`: some of it may have been published before, so each job is marked as a possible copy.
 ///
 /// # Errors
 /// When the broker stays away, or the file changes under our hands. What was published stays; repeating is safe.
-pub(in crate::cli) async fn publish(batch: &Batch, door: &Door, progress: &mut Progress) -> Result<Ended, Failure> {
+pub(in crate::cli) async fn publish(batch: &Batch, door: &Door, again: bool, progress: &mut Progress) -> Result<Ended, Failure> {
     let announced = patiently(|| announce(batch, door, false)).await;
     announced.map_err(|given_up| given_up.failure(0, batch.survey.jobs))?;
     let (sender, jobs) = mpsc::channel(AHEAD);
     let mut reading = JoinSet::new();
     let read = batch.jobs()?;
     reading.spawn_blocking(move || read.into_iter().try_for_each(|job| sender.blocking_send(job).map_err(drop)));
-    let mut feed = Feed { jobs, campaign: batch.plan.campaign.clone(), batch: batch.survey.batch.clone() };
+    let mut feed = Feed { jobs, campaign: batch.plan.campaign.clone(), batch: batch.survey.batch.clone(), again };
     let mut done = 0;
     let interrupted = tokio::select! {
         biased;
@@ -83,6 +83,7 @@ struct Feed {
     jobs: mpsc::Receiver<Result<Job, JobsError>>,
     campaign: CampaignId,
     batch: String,
+    again: bool,
 }
 
 impl Feed {
@@ -161,8 +162,12 @@ impl Feed {
     }
 
     fn message(&self, job: &Job) -> Message {
-        let headers =
-            Headers { message_id: Some(job.id.as_str().to_owned()), batch: Some(self.batch.clone()), ..Headers::default() };
+        let headers = Headers {
+            message_id: Some(job.id.as_str().to_owned()),
+            batch: Some(self.batch.clone()),
+            redelivered: self.again,
+            ..Headers::default()
+        };
         Message { body: Bytes::from(job.to_wire()), headers }
     }
 }

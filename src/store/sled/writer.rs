@@ -23,6 +23,9 @@ const VALUE_BYTES: usize = 4096;
 /// Keys removed at a time when a ledger is dropped.
 const DROP_KEYS: usize = 256;
 
+/// After an error.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
 /// Failed commits that turned out to be on disk after all, remembered in case they are repeated.
 const REMEMBERED: usize = 4096;
 
@@ -90,11 +93,9 @@ impl Writer {
 
     pub(super) fn write(&mut self, group: &[Vec<Change>]) -> Written {
         let result = if group.is_empty() { Ok(()) } else { self.write_group(group) };
-        if result.is_ok() && !self.drops.is_empty() {
-            // trouble here shows again with the next write
-            let _ = self.drop_some();
-        }
-        let again = (!self.drops.is_empty()).then_some(if result.is_ok() { Duration::ZERO } else { Duration::from_secs(1) });
+        // trouble with dropping is nobody's commit: it is tried again by itself
+        let troubled = result.is_err() || self.drop_some().is_err();
+        let again = (!self.drops.is_empty()).then_some(if troubled { TRY_AGAIN } else { Duration::ZERO });
         Written { result, again }
     }
 
@@ -225,6 +226,10 @@ impl Writer {
 
     /// Removes a bounded part of what is to be dropped, so that nobody's commit waits long.
     fn drop_some(&mut self) -> Result<(), Fault> {
+        if self.drops.is_empty() {
+            return Ok(());
+        }
+        self.reopen_after_error()?;
         let Some((id, below)) = self.drops.front() else { return Ok(()) };
         let mut batch = sled::Batch::default();
         let mut keys = 0;
