@@ -299,10 +299,22 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_is_gone_only_when_ledger_and_note_say_so() {
+        for (ours, noted) in [(false, false), (false, true), (true, false), (true, true)] {
+            let mut older = campaign();
+            older.cancel(NOW);
+            let noted = Campaign { queue_gone: noted, ..older.clone() };
+            older.queue_gone = ours;
+            older.catch_up(&noted);
+            assert_eq!(older.queue_gone, ours && noted.queue_gone);
+        }
+    }
+
+    #[test]
     fn a_lost_ledger_is_outlasted_by_any_delay() {
         let mut campaign = campaign();
         campaign.counts.announce(None, 1);
-        campaign.apply(&Record::new("1".parse().unwrap(), None, 0, JobState::Opened, 1, 0, 0));
+        campaign.apply(&Record::new("1".parse().unwrap(), None, 0, JobState::Delayed { until: NOW }, 1, 0, 0));
         campaign.lose_ledger(NOW);
         let after = |hours| NOW.checked_add(jiff::SignedDuration::from_hours(hours)).unwrap();
         assert!(!campaign.is_complete(QUIET_AFTER_LOSS, after(24)), "a job may be delayed for a day");

@@ -44,3 +44,33 @@ impl Announcement {
         serde_json::from_value(members.into()).map_err(fail)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaign::{OnUnknown, Priority};
+
+    #[test]
+    fn it_says_who_how_and_how_many() {
+        let body = br#"{"campaign_id":"spring","account":"main","sandbox":true,"mmlite":true,"on_unknown":"resend","priority":"high","jobs":7,"batch":"a"}"#;
+        let options = Options { sandbox: true, mmlite: true, on_unknown: OnUnknown::Resend, priority: Priority::High };
+        let expected = Announcement {
+            campaign_id: "spring".parse().unwrap(),
+            account: "main".parse().ok(),
+            options,
+            jobs: Some(7),
+            batch: Some("a".into()),
+        };
+        assert_eq!(Announcement::parse(body), Ok(expected));
+        let least = Announcement::parse(br#"{"campaign_id":"spring"}"#).unwrap();
+        assert_eq!((least.account, least.options, least.jobs, least.batch), (None, Options::default(), None, None));
+    }
+
+    #[test]
+    fn a_field_nobody_knows_is_refused_and_no_value_is_quoted() {
+        for body in [r#"{"campaign_id":"spring","job":7}"#, r#"{"campaign_id":"spring","jobs":"905321234567"}"#, "7", "{}"] {
+            let error = Announcement::parse(body.as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with("not a campaign announcement: ") && !error.contains("9053"), "{error}");
+        }
+    }
+}

@@ -195,6 +195,36 @@ mod tests {
     }
 
     #[test]
+    fn batches_beyond_the_last_place_share_it() {
+        let mut counts = Counts::default();
+        let places: Vec<u8> = (0..66).map(|number| counts.batch_index(Some(&number.to_string()))).collect();
+        assert_eq!((&places[..2], &places[62..]), (&[0, 1][..], &[62, 63, 63, 63][..]));
+        assert_eq!(counts.batches.len(), MAX_BATCHES);
+    }
+
+    #[test]
+    fn an_announcement_is_news_once() {
+        let mut counts = Counts::default();
+        assert!(counts.announce(Some("a"), 5) && !counts.announce(Some("a"), 5) && counts.announce(Some("a"), 6));
+    }
+
+    #[test]
+    fn what_is_under_way_or_delayed_is_open() {
+        let counts = Counts { in_flight: 2, delayed: 3, sent: 5, ..Counts::default() };
+        assert_eq!(counts.open(), 5);
+    }
+
+    #[test]
+    fn a_jobs_batches_are_remembered_by_the_bits_of_their_numbers() {
+        let job = || "j".parse().unwrap();
+        let first = Record::new(job(), None, 0, JobState::Opened, 1, 0, 0);
+        let second = Record::new(job(), Some(&first.now), 63, JobState::Waiting, 1, 0, 0);
+        let again = Record::new(job(), Some(&second.now), 0, JobState::Opened, 2, 0, 0);
+        assert_eq!([first.now.batches, second.now.batches, again.now.batches], [1, 1 | 1 << 63, 1 | 1 << 63]);
+        assert_eq!([first.counted_in, second.counted_in, again.counted_in], [Some(0), Some(63), None]);
+    }
+
+    #[test]
     fn whatever_is_announced_adds_up() {
         let mut counts = Counts::default();
         counts.announce(Some("a"), u64::MAX);

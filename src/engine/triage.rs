@@ -380,6 +380,19 @@ mod tests {
         let until = NOW.checked_add(jiff::SignedDuration::from_secs(10)).unwrap();
         assert_eq!(setup().with(JobState::Delayed { until }, 0).triage(), Triage::Settle(Settle::Delay(Duration::from_secs(10))));
         assert!(matches!(setup().with(JobState::Delayed { until: NOW }, 0).triage(), Triage::Send { .. }));
+        let short = NOW.checked_add(SHORT).unwrap();
+        assert!(matches!(setup().with(JobState::Delayed { until: short }, 0).triage(), Triage::Send { .. }), "not worth the way");
+    }
+
+    #[test]
+    fn a_delayed_job_that_came_early_and_need_not_be_sent_any_more_is_settled() {
+        let until = NOW.checked_add(jiff::SignedDuration::from_secs(10)).unwrap();
+        let mut late = setup().with(JobState::Delayed { until }, 0);
+        late.job.not_after = Some(Timestamp::from_second(-1).unwrap());
+        assert!(matches!(late.triage(), Triage::Record { state: JobState::Expired, .. }));
+        let mut cancelled = setup().with(JobState::Delayed { until }, 0);
+        cancelled.campaign.cancel(NOW);
+        assert!(matches!(cancelled.triage(), Triage::Record { state: JobState::Cancelled, .. }));
     }
 
     #[test]

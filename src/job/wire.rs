@@ -120,7 +120,7 @@ pub(crate) fn without_values(error: &serde_json::Error) -> String {
         let Some(rest) = text.strip_prefix(quoting) else { continue };
         let found = rest.split(['"', '`', '\'']).next().unwrap_or_default().trim();
         let expected = rest.rfind(", expected ").and_then(|at| rest.get(at..)).unwrap_or_default();
-        let gap = if found.is_empty() || expected.is_empty() { "" } else { found };
+        let gap = if expected.is_empty() { "" } else { found };
         return format!("{}{gap}{expected}", if gap.is_empty() { quoting.trim_end() } else { quoting });
     }
     text.to_owned()
@@ -154,7 +154,13 @@ mod tests {
         let at = reason(&GOOD.replace("\"body\":\"hi\"", "\"body\":7")).offset.unwrap();
         assert!((70..90).contains(&at), "{at}");
         assert!(Job::parse(&[0xff, 0xfe]).unwrap_err().reason.contains("UTF-8"));
-        assert!(Job::parse(&vec![b' '; MAX_BODY_BYTES + 1]).unwrap_err().reason.contains("at most"));
+        assert!(Job::parse(&vec![b' '; MAX_BODY_BYTES + 1]).unwrap_err().reason.contains("at most 65536"));
+    }
+
+    #[test]
+    fn a_job_may_be_as_long_as_is_said() {
+        let padding = " ".repeat(MAX_BODY_BYTES - GOOD.len());
+        assert!(Job::parse(format!("{GOOD}{padding}").as_bytes()).is_ok());
     }
 
     #[test]

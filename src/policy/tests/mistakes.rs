@@ -139,6 +139,7 @@ fn a_rule_is_hidden_only_by_one_that_matches_all_it_would() {
         ("code = \"A_1\"\ndescription = \"x\"", "code = \"A_1\"\ndescription = \"y\"", false),
         ("code = \"A_1\"\ndescription = \"x\"", "code = \"A_1\"\ndescription = \"x\"", true),
         ("message = \"text\"", "message = [\"text\", \"image\"]", false),
+        ("message = \"text\"", "message = \"image\"", false),
         ("trouble = [\"timeout\", \"reset\"]", "trouble = \"reset\"", true),
         ("trouble = \"timeout\"", "trouble = \"reset\"", false),
     ] {

@@ -310,6 +310,19 @@ pub(super) mod tests {
         }
     }
 
+    /// Whatever else were taken for one would come back as another id.
+    #[test]
+    fn only_r_and_32_small_digits_are_a_derived_id() {
+        let stored = |text: &str| text.parse::<JobId>().map(|job| matches!(StoredJob::of(&job), StoredJob::Derived(_)));
+        let digits = "0123456789abcdef".repeat(3);
+        for length in [0, 1, 2, 30, 31, 33, 34] {
+            assert_eq!(stored(&format!("r{}", &digits[..length])), Ok(false), "{length}");
+        }
+        assert_eq!(stored(&format!("r{}", &digits[..32])), Ok(true));
+        assert_eq!(stored(&format!("r{}", digits[..32].to_uppercase())), Ok(false));
+        assert_eq!(stored(&format!("s{}", &digits[..32])), Ok(false));
+    }
+
     #[test]
     fn stored_bytes_never_change() {
         let now = |state| Entry { state, attempts: 1, lost: 3, release: 2, batches: 1, era: 4 };
@@ -324,6 +337,11 @@ pub(super) mod tests {
         encode(&opened, &mut value);
         encode(&sent, &mut value);
         assert_eq!(value, [1, 0x09, 2, b'a', b'1', 0, 1, 3, 2, 1, 4, 0x14, 2, b'a', b'1', 1, 3, 2, 1, 4, 1, b'w']);
+        let derived = "r0123456789abcdef0123456789abcdef";
+        value.truncate(1);
+        encode(&Record { job: derived.parse().unwrap(), ..opened }, &mut value);
+        let digits = [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef];
+        assert_eq!(value, [&[1, 0x89][..], &digits, &digits, &[0, 1, 3, 2, 1, 4]].concat());
         assert_eq!(key(&"c".parse().unwrap(), 258), [b'l', b'c', 0, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(records(&[2]).err(), Some(NoRecord));
     }
