@@ -1,6 +1,7 @@
 //! The other side of a worker: a private RabbitMQ, the simulated gateway as a process of its own, and a producer.
 
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -26,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Everything a worker talks to.
 pub(crate) struct Rig {
-    node: RabbitNode,
+    node: Arc<RabbitNode>,
     vhost: String,
     producer: RabbitMq,
     gateway: Simulator,
@@ -35,7 +36,15 @@ pub(crate) struct Rig {
 impl Rig {
     /// Starts RabbitMQ and the simulated gateway; the latter with these arguments besides its address.
     pub(crate) async fn start(gateway: &[&str]) -> anyhow::Result<Self> {
-        let node = tokio::task::block_in_place(RabbitNode::start);
+        Self::on(Arc::new(tokio::task::block_in_place(RabbitNode::start)), gateway).await
+    }
+
+    /// Another one beside it: the same RabbitMQ, nothing else in common.
+    pub(crate) async fn beside(&self, gateway: &[&str]) -> anyhow::Result<Self> {
+        Self::on(self.node.clone(), gateway).await
+    }
+
+    async fn on(node: Arc<RabbitNode>, gateway: &[&str]) -> anyhow::Result<Self> {
         let vhost = tokio::task::block_in_place(|| node.vhost());
         let producer = RabbitMq::connect(Settings::new(node.uri(&vhost, User::Daemon).into()), Clock::system());
         let mut status = producer.status();
@@ -132,8 +141,13 @@ impl Simulator {
 
     /// Its counts.
     pub(crate) async fn stats(&self) -> anyhow::Result<Stats> {
-        let answer = self.http.get(format!("{}/sim/stats", self.url)).send().await?.error_for_status()?;
-        Ok(Stats(answer.json().await?))
+        Ok(Stats(self.ask("stats").await?))
+    }
+
+    /// What one of its `/sim` endpoints tells.
+    pub(crate) async fn ask(&self, endpoint: &str) -> anyhow::Result<Value> {
+        let answer = self.http.get(format!("{}/sim/{endpoint}", self.url)).send().await?.error_for_status()?;
+        Ok(answer.json().await?)
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::table::{harmless, print};
 use super::{Exit, Failure};
 use crate::gateway::simulator::{
-    Books, DEFAULT_BALANCE, DEFAULT_KEY, DEFAULT_LIMITS, ENDPOINTS, Fault, Key, Options, Running, Simulator, check_faults,
+    Books, DEFAULT_BALANCE, DEFAULT_KEY, DEFAULT_LIMITS, ENDPOINTS, Fault, Key, Options, Running, Simulator, Tail, check_faults,
     magic_table,
 };
 use crate::pacer::Limits;
@@ -57,6 +57,9 @@ pub(super) struct Args {
     /// How far the latency strays, either way
     #[arg(long, value_name = "DURATION", default_value = "0ms")]
     jitter: Length,
+    /// Let this per cent of ways, up and down each for itself, take up to so much longer: 260ms=3
+    #[arg(long, value_name = "DURATION=PERCENT")]
+    tail: Option<Tail>,
     /// Let this per cent of requests meet a fault, for example html=0.5 or meta:131026=2; may be given several times
     #[arg(long = "fault", value_name = "NAME=PERCENT", value_parser = parse_fault)]
     faults: Vec<(Fault, f64)>,
@@ -111,7 +114,7 @@ async fn start(options: Options, listen: SocketAddr) -> Result<Running, Failure>
 }
 
 fn options(args: Args) -> Result<Options, Failure> {
-    let Args { keys, rate, per_minute, balance, price, latency, jitter, faults, seed, .. } = args;
+    let Args { keys, rate, per_minute, balance, price, latency, jitter, tail, faults, seed, .. } = args;
     if jitter > latency {
         return Err(Failure::new(
             Exit::Usage,
@@ -126,7 +129,7 @@ fn options(args: Args) -> Result<Options, Failure> {
     };
     let keys = keys.iter().map(|secret| Key { limits, balance, ..Key::new(secret) }).collect();
     let (latency, jitter): (Duration, Duration) = (latency.0, jitter.0);
-    Ok(Options { keys, latency, jitter, price, faults, seed })
+    Ok(Options { keys, latency, jitter, tail: tail.unwrap_or_default(), price, faults, seed })
 }
 
 /// Both ways of being told to stop, caught from before the first request.
@@ -189,12 +192,13 @@ mod tests {
 
     #[test]
     fn reads_every_option() {
-        let options = parse("--key a --key b --rate 100/s --per-minute 1000 --balance -1 --price 2 --latency 50ms --jitter 20ms --fault html=0.5 --fault meta:131026=2% --seed 7").unwrap();
+        let options = parse("--key a --key b --rate 100/s --per-minute 1000 --balance -1 --price 2 --latency 50ms --jitter 20ms --tail 260ms=3 --fault html=0.5 --fault meta:131026=2% --seed 7").unwrap();
         assert_eq!(options.keys.len(), 2);
         let key = &options.keys[1];
         assert_eq!((key.secret.as_str(), key.balance, options.price, options.seed), ("b", -1, 2, 7));
         assert_eq!(key.limits, Limits { second: Some(100), minute: Some(1000) });
         assert_eq!((options.latency, options.jitter), (Duration::from_millis(50), Duration::from_millis(20)));
+        assert_eq!(options.tail, Tail { longer: Duration::from_millis(260), percent: 3.0 });
         assert_eq!(options.faults, [(Fault::Special(Special::Html), 0.5), (Fault::Meta(131_026), 2.0)]);
     }
 

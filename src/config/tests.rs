@@ -5,7 +5,7 @@ use std::fmt::Write;
 use proptest::prelude::*;
 
 use super::*;
-use crate::pacer::Limits;
+use crate::pacer::{Limits, Pace, Plan, Reserve};
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
     Config::parse(text, Some(Path::new("/etc/campaignd/campaignd.toml")))
@@ -119,6 +119,25 @@ level = "a=b=c"
       /etc/campaignd/campaignd.toml:31:2: unknown section `gatway`
         did you mean `gateway`?
     "#);
+}
+
+#[test]
+fn a_reserve_is_a_number_or_a_share_of_the_rate() {
+    let plan = |lines: &str| {
+        let config = parse(&format!("[accounts.a]\nkey-file = \"k\"\n{lines}"))?;
+        Ok::<Plan, ConfigError>(config.accounts.into_values().next().unwrap().plan)
+    };
+    let plain = plan("").unwrap();
+    assert_eq!((plain.reserve, plain.pace), (Reserve::Requests(0), Pace::Smooth));
+    assert_eq!(plan("reserve = 72").unwrap().reserve, Reserve::Requests(72));
+    let both = plan("reserve = \"15%\"\npace = \"burst\"").unwrap();
+    assert_eq!(both, Plan { reserve: Reserve::Share(0.15), pace: Pace::Burst, ..plain });
+    for wrong in ["73", "\"91%\"", "\"-1%\"", "\"NaN%\"", "\"12\"", "0.1"] {
+        let error = plan(&format!("reserve = {wrong}")).unwrap_err().to_string();
+        assert!(error.contains("campaignd.toml:3:11: [accounts.a] reserve: must be a number of requests"), "{error}");
+    }
+    let error = plan("pace = \"fast\"").unwrap_err().to_string();
+    assert!(error.contains("3:8: [accounts.a] pace: must be one of"), "{error}");
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod books;
 mod code;
 mod control;
 mod controls;
+mod delay;
+mod end;
 mod fault;
 mod magic;
 mod meta;
@@ -31,6 +33,7 @@ pub use books::{Arrival, Books, Ending};
 pub use code::Code;
 pub use control::ENDPOINTS;
 pub use controls::{Controls, NoSuchKey};
+pub use delay::{Delay, Tail};
 pub use fault::{Fault, NoSuchFault, Special};
 pub use magic::table as magic_table;
 
@@ -50,6 +53,8 @@ pub struct Options {
     pub latency: Duration,
     /// How far the latency strays, either way; at most the latency itself.
     pub jitter: Duration,
+    /// Ways that take much longer.
+    pub tail: Tail,
     /// What one accepted message takes from the balance, in the balance's unit.
     pub price: i64,
     /// Faults by rate, each with its share of requests in per cent; together at most 100.
@@ -65,6 +70,7 @@ impl Default for Options {
             keys: vec![Key::new(DEFAULT_KEY)],
             latency: Duration::ZERO,
             jitter: Duration::ZERO,
+            tail: Tail::default(),
             price: 1,
             faults: Vec::new(),
             seed: 0,

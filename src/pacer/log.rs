@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::plan::{Limits, rate};
 use super::trips::Trips;
-use super::{Limits, rate};
 
 /// Microseconds since the log was begun; before that, less than zero.
 pub(super) type Micros = i64;
@@ -19,14 +19,20 @@ pub(super) type Micros = i64;
 pub(super) const SECOND: Micros = 1_000_000;
 pub(super) const MINUTE: Micros = 60 * SECOND;
 
-/// How much longer than its window an entry is kept: for answers that come late.
-const GRACE: Micros = 2 * SECOND;
+/// How much longer than its window an entry is kept that is answered: the longest way for which others can be told from ours.
+const GRACE: Micros = 15 * SECOND;
+
+/// How long an entry is kept for its answer: longer than any request is waited for.
+const PATIENCE: Micros = 2 * MINUTE;
 
 /// A window is taken for longer by this part, for what timers and clocks round away.
 const GRAIN: Micros = 2_000;
 
 /// How soon to look again whether a gateway that stands still has answered.
 const STANDSTILL: Micros = 10_000;
+
+/// While it stands still, one request is given up for lost after each such time, so that another may find out.
+const PROBE: Micros = 2 * SECOND;
 
 /// Entries kept at most, whatever the limits say; a limit above it is not guaranteed.
 const MOST_ENTRIES: usize = 1 << 20;
@@ -55,8 +61,12 @@ pub(super) struct SlidingLog {
     /// In the order they leave; the first has the number `first`.
     sent: VecDeque<Sent>,
     first: u64,
-    /// The last one answered: whatever left before it is not held up by a gateway that stands still.
+    /// When the last one left that is not kept any more.
+    forgotten: Micros,
+    /// The last one answered some time ago: whatever left before it is not held up by a gateway that stands still.
     overtaken: u64,
+    /// Those answered since, and when; in order. When a gateway goes on, answers come in any order.
+    overtakers: VecDeque<(Micros, u64)>,
     /// Up to when the windows have been looked at; turns are given in order.
     reached: Micros,
     pub(super) second: Option<View>,
@@ -107,7 +117,17 @@ impl SlidingLog {
             })
         };
         let (second, minute) = (view(limits.second, SECOND), view(limits.minute, MINUTE));
-        Self { epoch: now, sent: VecDeque::new(), first: 0, overtaken: 0, reached: 0, second, minute }
+        Self {
+            epoch: now,
+            sent: VecDeque::new(),
+            first: 0,
+            forgotten: Micros::MIN,
+            overtaken: 0,
+            overtakers: VecDeque::new(),
+            reached: 0,
+            second,
+            minute,
+        }
     }
 
     pub(super) fn micros(&self, at: Instant) -> Micros {
@@ -135,13 +155,14 @@ impl SlidingLog {
     /// A request is to leave at `at`: its number.
     pub(super) fn push(&mut self, at: Micros) -> u64 {
         let number = self.total();
-        if self.second.is_none() && self.minute.is_none() {
+        if !self.limits_anything() {
             self.first += 1; // without limits nothing needs to be remembered
             return number;
         }
         let keep = GRACE + if self.minute.is_some() { MINUTE } else { SECOND };
-        while self.sent.front().is_some_and(|sent| sent.left + keep < at) || self.sent.len() >= MOST_ENTRIES {
-            self.sent.pop_front();
+        let over = |sent: &Sent| sent.left + if sent.fate == Fate::Open { PATIENCE } else { keep } < at;
+        while self.sent.front().is_some_and(over) || self.sent.len() >= MOST_ENTRIES {
+            self.forgotten = self.sent.pop_front().map_or(self.forgotten, |sent| sent.left);
             self.first += 1;
         }
         // What was forgotten cannot be looked at any more.
@@ -168,13 +189,15 @@ impl SlidingLog {
         }
     }
 
-    /// The request is answered, after `trip`.
-    pub(super) fn answered(&mut self, number: u64, trip: Micros) {
+    /// The request is answered at `at`, after `trip`.
+    pub(super) fn answered(&mut self, number: u64, trip: Micros, at: Micros) {
         let trip = u32::try_from(trip).unwrap_or(u32::MAX);
         if let Some(sent) = self.get_mut(number).filter(|sent| sent.fate == Fate::Open) {
             sent.fate = Fate::Answered(trip);
         }
-        self.overtaken = self.overtaken.max(number);
+        if self.overtakers.back().map_or(self.overtaken, |(_, last)| *last) < number && self.limits_anything() {
+            self.overtakers.push_back((at, number));
+        }
     }
 
     /// When the request left.
@@ -200,8 +223,15 @@ impl SlidingLog {
         at
     }
 
+    const fn limits_anything(&self) -> bool {
+        self.second.is_some() || self.minute.is_some()
+    }
+
     /// Lets go of what has left the windows by `at`.
     fn advance(&mut self, trips: &Trips, at: Micros) {
+        while let Some((_, number)) = self.overtakers.pop_front_if(|(since, _)| trips.is_settled(at - *since)) {
+            self.overtaken = number;
+        }
         let mut second = self.second.take();
         let mut minute = self.minute.take();
         for view in second.iter_mut().chain(&mut minute) {
@@ -234,10 +264,16 @@ impl SlidingLog {
             Fate::Void => return sent.left,
             Fate::Answered(trip) => trips.lateness(trip),
             // Nothing that left since is answered either: the gateway stands still, and all of it arrives at once when it goes on.
-            Fate::Open if number > self.overtaken && trips.is_overdue(at - sent.left) => return at + STANDSTILL,
+            Fate::Open if self.stands(number, at - sent.left) && trips.is_overdue(at - sent.left) => return at + STANDSTILL,
             Fate::Open => trips.allowance(),
         };
         sent.left + late + trips.doubt() + view.length + view.length / GRAIN
+    }
+
+    /// The first request not overtaken may be lost itself, and so, ever less likely, those after it.
+    fn stands(&self, number: u64, waited: Micros) -> bool {
+        let behind = Micros::try_from(number.saturating_sub(self.overtaken)).unwrap_or(Micros::MAX);
+        waited < PROBE.saturating_mul(behind)
     }
 
     fn in_window(&self, view: &View, at: Micros) -> usize {
@@ -264,9 +300,13 @@ impl SlidingLog {
         Some(soonest.unwrap_or(at).max(at + 1))
     }
 
-    /// Ours among the requests of a window that ends with this one, counted by when they left: on average the ways up are alike.
+    /// Ours among the requests of a window that ends with this one, counted by when they left: on average the ways up are alike. None
+    /// if some of them are forgotten.
     pub(super) fn ours(&self, view: &View, number: u64) -> Option<usize> {
         let from = self.left(number)? - view.length;
+        if self.forgotten > from {
+            return None;
+        }
         let upto = usize::try_from(number - self.first).ok()?;
         let before = self.sent.partition_point(|sent| sent.left <= from);
         Some((upto + 1).saturating_sub(before))

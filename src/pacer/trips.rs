@@ -12,7 +12,7 @@ const SPAN: Micros = 8 * SECOND;
 /// How late a request may be before anything is known.
 const FIRST: Micros = 30_000;
 
-/// Nobody is taken for later than this: one slow answer must not count for much more than a window.
+/// Nobody counts for later than this in the usual lateness: one slow answer must not make all others late.
 const MOST: Micros = SECOND;
 
 /// Weight of one round trip in the usual ones.
@@ -58,9 +58,10 @@ impl Trips {
         self.fastest.iter().map(|(fastest, _)| *fastest).min().unwrap_or(0)
     }
 
-    /// How late a request with this round trip arrived at most, compared with the fastest.
+    /// How late a request with this round trip arrived at most, compared with the fastest: however long it was, it is out of a window
+    /// by one length after its answer.
     pub(super) fn lateness(&self, trip: u32) -> Micros {
-        (Micros::from(trip) - self.fastest()).clamp(0, MOST)
+        (Micros::from(trip) - self.fastest()).max(0)
     }
 
     /// How much faster than the fastest seen a way may be: less and less, the more have been seen.
@@ -73,8 +74,13 @@ impl Trips {
         (self.late + 2 * self.stray).min(MOST)
     }
 
-    /// Hardly any answer takes this long.
+    /// Of the requests that arrived with one answered so long ago, the others are answered too.
+    pub(super) fn is_settled(&self, since: Micros) -> bool {
+        since > self.allowance() + FIRST
+    }
+
+    /// Few answers take this long; that none does of several requests says that the gateway stands still.
     pub(super) fn is_overdue(&self, waited: Micros) -> bool {
-        self.seen > 0 && waited > self.fastest() + self.late + 6 * self.stray + FIRST
+        self.seen > 0 && waited > self.fastest() + self.allowance() + FIRST
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use campaignd::campaign::Options;
-use campaignd::gateway::simulator::Options as SimulatorOptions;
+use campaignd::gateway::simulator::{Delay, Options as SimulatorOptions};
 
 use crate::stage::{Setup, Stage, people};
 use crate::support::RabbitNode;
@@ -71,7 +71,7 @@ async fn a_second_sigterm_exits_at_once_and_still_loses_nothing() {
     stage.signal("TERM");
     let gone = tokio::time::timeout(Duration::from_secs(10), stage.until_gone()).await;
     assert!(gone.is_ok(), "it waits for answers that take 20 s");
-    stage.simulator.controls().set_latency(Duration::ZERO, Duration::ZERO);
+    stage.simulator.controls().set_delay(Delay::default());
     stage.start();
     let view = stage.until_state("now", "finished").await;
     assert_eq!((view.sent, view.dead), (7, 3), "the three under way are unknown and parked");

@@ -28,7 +28,7 @@ async fn balance_key_limits_and_faults_change_while_it_runs() {
         ("faults", json!({"meta:131026": 100}), "refused 502 GW_001 #131026"),
         ("faults", json!({"unavailable": 100.0}), "unreachable Unavailable"),
         ("faults", json!({}), "accepted"),
-        ("latency", json!({"latency": "2ms", "jitter": "1ms"}), "accepted"),
+        ("latency", json!({"latency": "2ms", "jitter": "1ms", "tail": "2ms=50"}), "accepted"),
         ("limits", json!({"limits": "1/s, 1/min"}), "accepted"),
     ];
     for (path, order, expected) in steps {
@@ -51,6 +51,7 @@ async fn a_wrong_order_is_refused_and_changes_nothing() {
         ("faults", json!({"nonsense": 100})),
         ("faults", json!({"html": 60, "empty": 60})),
         ("latency", json!({"latency": 50})),
+        ("latency", json!({"latency": "50ms", "tail": "2ms"})),
     ] {
         let url = format!("{}/sim/{path}", gateway.base_url());
         let response = reqwest::Client::new().post(url).json(&order).send().await.unwrap();
@@ -84,4 +85,20 @@ async fn other_paths_and_methods_are_refused() {
         let response = reqwest::get(format!("{}/{path}", gateway.base_url())).await.unwrap();
         assert_eq!(response.status().as_u16(), status, "{path}");
     }
+}
+
+#[tokio::test]
+async fn arrivals_are_told_in_order_and_from_any_time_on() {
+    let (gateway, client) = simulator(unlimited()).await;
+    post(&gateway, "limits", &json!({"limits": "1/s, 1/min"})).await;
+    for _ in 0..2 {
+        send(&client, TO).await;
+    }
+    let all = get(&gateway, "arrivals").await;
+    let first = all["arrivals"][0][0].as_u64().unwrap();
+    let endings: Vec<&Value> = all["arrivals"].as_array().unwrap().iter().map(|arrival| &arrival[1]).collect();
+    assert_eq!(endings, ["accepted", "rate-limited"]);
+    assert!(all["now"].as_u64().unwrap() > first);
+    let later = get(&gateway, &format!("arrivals?after={first}")).await;
+    assert_eq!(later["arrivals"], json!([all["arrivals"][1]]));
 }

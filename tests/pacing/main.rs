@@ -164,3 +164,63 @@ fn a_changed_limit_is_followed_within_a_second_both_ways() {
 fn a_restart_neither_bursts_nor_stalls() {
     check("restarts", &Case { restarts: vec![20, 40], ..default() }, 0.99 * 80.0 / 1.02, 2.0);
 }
+
+#[test]
+fn what_varies_on_the_way_back_alone_costs_its_average() {
+    // An answer that comes late may be a request that came late: nobody can tell from the round trip.
+    let up = Way::Uniform(25 * MS, 25 * MS);
+    check("way back 5 to 85 ms", &with_way(up, Way::Uniform(5 * MS, 85 * MS)), 0.94 * 80.0, 1.0);
+    check("way back with a tail", &with_way(up, Way::Lognormal(10 * MS, 40_000.0, 1.0)), 0.9 * 80.0, 1.0);
+}
+
+#[test]
+fn a_gateway_that_stands_still_for_seconds_is_not_flooded_when_it_goes_on() {
+    for (name, latency) in [("20 ms", 20 * MS), ("200 ms", 200 * MS), ("500 ms", 500 * MS)] {
+        let way = Way::Uniform(latency / 2, latency / 2 + 10 * MS);
+        let still = Case { still: Some((3.0, 4000 * MS)), ..with_way(way, way) };
+        check(&format!("standing still for 2 to 4 s, latency {name}"), &still, 0.6 * 80.0, 10.0);
+    }
+}
+
+#[test]
+fn a_latency_of_seconds_is_learnt_whatever_the_windows() {
+    let way = Way::Uniform(2000 * MS, 2050 * MS);
+    for minute in [None, Some(4800)] {
+        let limits = Limits { second: Some(80), minute };
+        let case = Case { plan: limits.into(), limits: vec![(0, limits)], in_flight: 1000, ..with_way(way, way) };
+        let sum = Sum::of(&format!("latency 4 s, by the minute {minute:?}"), &case, |report| report.rate(20, 60));
+        assert!(sum.rate() > 0.95 * 80.0 / 1.05, "{}", sum.rate());
+        assert!(sum.refused() <= 1.0, "{}", sum.refused());
+    }
+}
+
+#[test]
+fn at_one_a_second_a_lost_answer_does_not_cost_the_whole_timeout() {
+    let limits = Limits { second: Some(1), minute: Some(60) };
+    let case = Case { seconds: 600, plan: limits.into(), limits: vec![(0, limits)], lost: 0.02, ..default() };
+    check("1/s, 2 % of answers lost", &case, 0.9, 100.0);
+}
+
+#[test]
+fn bursts_keep_the_limits_at_a_latency_of_half_a_second() {
+    for (way, least) in [(Way::Uniform(240 * MS, 260 * MS), 85.0), (Way::Uniform(100 * MS, 400 * MS), 65.0)] {
+        let case = Case { seconds: 180, up: way, down: way, ..Case::new(100, 1000) };
+        let burst = Case { plan: Plan { pace: Pace::Burst, ..case.plan }, ..case };
+        let first = Sum::of("bursts at 500 ms, first ten seconds", &burst, |report| report.rate(0, 10));
+        assert!(first.rate() > least, "{}", first.rate());
+        let all = Sum::of("bursts at 500 ms", &burst, |report| report.rate(0, 180));
+        assert!(all.rate() > 0.98 * 1000.0 / 60.0, "{}", all.rate());
+        assert!(all.refused() <= 1.0, "{}", all.refused());
+    }
+}
+
+#[test]
+fn a_reserved_number_stays_that_number_when_the_limit_falls() {
+    let low = Limits { second: Some(40), minute: Some(4800) };
+    let plan = Plan { reserve: Reserve::Requests(20), ..default().plan };
+    let case = Case { plan, limits: vec![(0, low)], ..default() };
+    let sum = check("20 reserved of 40", &case, 0.95 * 20.0, 1.0);
+    assert!(sum.rate() < 20.5, "{}", sum.rate());
+    let plan = Plan { reserve: Reserve::Share(0.25), ..plan };
+    check("a quarter reserved of 40", &Case { plan, ..case }, 0.95 * 30.0, 1.0);
+}

@@ -6,13 +6,16 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use campaignd::dice::Dice;
-use campaignd::gateway::{Answer, Refusal, Reply, Window, Windows};
+use campaignd::gateway::{Answer, Refusal, Reply, Trouble, TroubleKind, Window, Windows};
 use campaignd::pacer::{Limits, Pacer, Plan, Slot};
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
 pub(crate) const SECOND: u64 = 1_000_000;
 pub(crate) const MS: u64 = 1_000;
+
+/// How long an answer is waited for.
+const TIMEOUT: u64 = 30 * SECOND;
 
 /// How long a way takes, one way, in microseconds.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +73,8 @@ pub(crate) struct Case {
     pub(crate) down: Way,
     /// The gateway stands still about so often per minute, for so long.
     pub(crate) still: Option<(f64, u64)>,
+    /// So much of all answers is lost: read as a timeout after [`TIMEOUT`].
+    pub(crate) lost: f64,
     pub(crate) others: Vec<Other>,
     /// A sender that dies and begins anew at these seconds, with a new pacer.
     pub(crate) restarts: Vec<u64>,
@@ -88,6 +93,7 @@ impl Case {
             up: Way::Uniform(15 * MS, 35 * MS),
             down: Way::Uniform(15 * MS, 35 * MS),
             still: None,
+            lost: 0.0,
             others: Vec::new(),
             restarts: Vec::new(),
             disk: (MS / 2, 3 * MS),
@@ -324,8 +330,12 @@ impl<'a> World<'a> {
                 })
             }
         };
-        self.requests[number].answer = Some((Answer { reply, windows }, wait));
-        let back = now + self.case.down.roll(&mut self.dice);
+        let (mut answer, mut back) = (Answer { reply, windows }, now + self.case.down.roll(&mut self.dice));
+        if self.case.lost > 0.0 && self.dice.random_bool(self.case.lost) {
+            let trouble = Trouble { kind: TroubleKind::Timeout, http_status: None, detail: String::new(), retry_after: None };
+            (answer, back) = (Answer { reply: Reply::Unknown(trouble), windows: Windows::default() }, now + TIMEOUT);
+        }
+        self.requests[number].answer = Some((answer, wait));
         self.at(back, What::Back(number));
     }
 

@@ -8,6 +8,7 @@
 mod answers;
 mod broker;
 mod disk;
+mod fair;
 mod faults;
 mod gateway;
 mod pace;

@@ -1,8 +1,9 @@
 //! The HTTP endpoints under `/sim/`: the books for whoever wants to compare, and everything that can be steered.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -10,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::account::KeyState;
+use super::books::Ending;
 use super::controls::{Controls, NoSuchKey};
+use super::delay::{Delay, Tail};
 use super::fault::Fault;
 use crate::pacer::Limits;
 use crate::units::{Length, show_duration};
@@ -20,12 +23,13 @@ pub const ENDPOINTS: &str = "\
 GET  /sim/books            who got how many messages: {\"accepted\": 2, \"recipients\": {\"905321234567\": 2}}
 GET  /sim/books/NUMBER     the same for one recipient
 GET  /sim/stats            requests by outcome and by Meta's number; keys with balance and limits; faults
+GET  /sim/arrivals?after=0  when each request came, in µs since the start, and how it ended; at most 10,000 later than `after`
 GET  /sim/magic            the table of magic recipients
 POST /sim/balance          {\"balance\": 100} or {\"add\": 50}
 POST /sim/limits           {\"limits\": \"80/s, 4800/min\"} or {\"limits\": \"unlimited\"}
 POST /sim/key              {\"state\": \"revoked\"}; also active, or a code: AUTH_004, AUTH_005, BILL_002, WABA_001, SEC_001
 POST /sim/faults           {\"html\": 0.5, \"meta:131026\": 2}: per cent of requests; replaces the faults before
-POST /sim/latency          {\"latency\": \"50ms\", \"jitter\": \"20ms\"}
+POST /sim/latency          {\"latency\": \"50ms\", \"jitter\": \"20ms\", \"tail\": \"260ms=3\"}: 3 % of ways take up to 260 ms longer
 POST /sim/reset            forgets every request; keys, balances, faults and latency stay
 Where a key matters, \"key\": \"sk_…\" means that one; without it every key.";
 
@@ -37,6 +41,7 @@ pub(super) fn router(controls: Controls) -> Router {
         .route("/sim/books", get(books))
         .route("/sim/books/{number}", get(one_recipient))
         .route("/sim/stats", get(stats))
+        .route("/sim/arrivals", get(arrivals))
         .route("/sim/magic", get(|| async { super::magic_table() }))
         .route("/sim/balance", post(balance))
         .route("/sim/limits", post(limits))
@@ -96,6 +101,36 @@ async fn stats(State(controls): State<Controls>) -> Json<Value> {
     }))
 }
 
+/// Arrivals told at once.
+const MOST_ARRIVALS: usize = 10_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct After {
+    #[serde(default)]
+    after: u64,
+}
+
+async fn arrivals(State(controls): State<Controls>, Query(After { after }): Query<After>) -> Json<Value> {
+    let now = controls.uptime();
+    let arrivals = controls.arrivals(Duration::from_micros(after), MOST_ARRIVALS);
+    let lines: Vec<Value> = arrivals.iter().map(|arrival| json!([microseconds(arrival.at), word(arrival.ending)])).collect();
+    Json(json!({"now": microseconds(now), "arrivals": lines}))
+}
+
+fn microseconds(length: Duration) -> u64 {
+    u64::try_from(length.as_micros()).unwrap_or(u64::MAX)
+}
+
+const fn word(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Accepted => "accepted",
+        Ending::Sandboxed => "sandboxed",
+        Ending::RateLimited => "rate-limited",
+        Ending::NotSent => "not-sent",
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Balance {
@@ -150,10 +185,14 @@ struct NewLatency {
     latency: Length,
     #[serde(default)]
     jitter: Option<Length>,
+    #[serde(default)]
+    tail: Option<String>,
 }
 
 async fn latency(State(controls): State<Controls>, Json(order): Json<NewLatency>) -> Outcome {
-    controls.set_latency(order.latency.0, order.jitter.map(|jitter| jitter.0).unwrap_or_default());
+    let tail = order.tail.map(|text| text.parse::<Tail>()).transpose().map_err(refuse)?.unwrap_or_default();
+    let jitter = order.jitter.map(|jitter| jitter.0).unwrap_or_default();
+    controls.set_delay(Delay { latency: order.latency.0, jitter, tail });
     done(Ok(()))
 }
 

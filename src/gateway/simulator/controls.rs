@@ -8,11 +8,12 @@ use tokio::time::Instant;
 
 use super::account::{Account, KeyState};
 use super::answer::Verdict;
-use super::books::Books;
+use super::books::{Arrival, Books};
+use super::delay::Delay;
 use super::fault::Fault;
 use super::post::Post;
 use super::state::State;
-use super::{Options, fraction, hold, spread};
+use super::{Options, hold, spread};
 use crate::clock::Clock;
 use crate::pacer::Limits;
 
@@ -24,8 +25,7 @@ pub struct Controls(Arc<World>);
 struct World {
     state: Mutex<State>,
     started: Instant,
-    latency_us: AtomicU64,
-    jitter_us: AtomicU64,
+    delay: Mutex<Delay>,
     seed: u64,
     rolls: AtomicU64,
 }
@@ -46,16 +46,13 @@ pub(super) struct KeyReport {
 impl Controls {
     pub(super) fn new(options: Options) -> Self {
         let first_id = u64::try_from(Clock::system().wall().as_nanosecond()).unwrap_or_default();
-        let controls = Self(Arc::new(World {
+        Self(Arc::new(World {
             state: Mutex::new(State::new(&options, first_id)),
             started: Instant::now(),
-            latency_us: AtomicU64::new(0),
-            jitter_us: AtomicU64::new(0),
+            delay: Mutex::new(Delay { latency: options.latency, jitter: options.jitter, tail: options.tail }),
             seed: options.seed,
             rolls: AtomicU64::new(0),
-        }));
-        controls.set_latency(options.latency, options.jitter);
-        controls
+        }))
     }
 
     /// A copy of the books as they are now. With a million recipients it takes some 40 MB.
@@ -114,11 +111,9 @@ impl Controls {
         hold(&self.0.state).faults = faults;
     }
 
-    /// Changes latency and jitter for requests that arrive from now on. Jitter is at most the latency.
-    pub fn set_latency(&self, latency: Duration, jitter: Duration) {
-        let microseconds = |length: Duration| u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
-        self.0.latency_us.store(microseconds(latency), Ordering::Relaxed);
-        self.0.jitter_us.store(microseconds(jitter.min(latency)), Ordering::Relaxed);
+    /// Changes how long requests and answers take that come from now on.
+    pub fn set_delay(&self, delay: Delay) {
+        *hold(&self.0.delay) = delay;
     }
 
     /// Forgets every request, and empties the windows; keys, balances, faults and latency stay.
@@ -135,21 +130,20 @@ impl Controls {
         hold(&self.0.state).faults.clone()
     }
 
+    /// The newest arrivals that came later than this, oldest first, at most so many.
+    pub(super) fn arrivals(&self, after: Duration, most: usize) -> Vec<Arrival> {
+        self.read_books(|books| books.arrivals().filter(|arrival| arrival.at > after).take(most).collect())
+    }
+
     pub(super) fn uptime(&self) -> Duration {
         self.0.started.elapsed()
     }
 
-    /// The latency of one request: half of it before it is counted, the rest after.
+    /// The ways of one request, up and down.
     pub(super) fn delay(&self) -> (Duration, Duration) {
-        let latency = self.0.latency_us.load(Ordering::Relaxed);
-        if latency == 0 {
-            return (Duration::ZERO, Duration::ZERO);
-        }
+        let delay = *hold(&self.0.delay);
         let nth = self.0.rolls.fetch_add(1, Ordering::Relaxed);
-        let jitter = Duration::from_micros(self.0.jitter_us.load(Ordering::Relaxed));
-        let spread = (jitter * 2).mul_f64(fraction(spread(self.0.seed ^ spread(nth))));
-        let total = Duration::from_micros(latency).saturating_sub(jitter) + spread;
-        (total / 2, total - total / 2)
+        delay.roll(self.0.seed ^ spread(nth))
     }
 
     pub(super) fn judge(&self, post: &Post<'_>) -> Verdict {
