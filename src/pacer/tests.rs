@@ -1,5 +1,7 @@
 //! The pacer as a whole: turns, holds, headers, reserve.
 
+mod told;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -84,3 +84,71 @@ impl Trips {
         self.seen > 0 && waited > self.fastest() + self.allowance() + FIRST
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Micros = 1000;
+
+    /// Round trips of these lengths in turn, one in 100 ms, for so many seconds from then on.
+    fn hear(trips: &mut Trips, lengths: &[Micros], from: Micros, seconds: i64) {
+        let times = (0..seconds * 10).map(|n| from + n * 100 * MS);
+        times.zip(lengths.iter().cycle()).for_each(|(now, trip)| trips.add(*trip, now));
+    }
+
+    #[test]
+    fn before_anything_is_known_nobody_is_overdue_and_all_may_be_late() {
+        let trips = Trips::default();
+        assert_eq!((trips.fastest(), trips.lateness(7), trips.allowance()), (0, 7, FIRST));
+        assert!(!trips.is_overdue(MOST));
+    }
+
+    #[test]
+    fn late_is_what_takes_longer_than_the_fastest() {
+        let mut trips = Trips::default();
+        hear(&mut trips, &[50 * MS, 20 * MS, 30 * MS], 0, 5);
+        assert_eq!(trips.fastest(), 20 * MS);
+        assert_eq!([5_000, 20_000, 50_000, 9_020_000].map(|trip| trips.lateness(trip)), [0, 0, 30 * MS, 9 * SECOND]);
+    }
+
+    #[test]
+    fn a_steady_way_leaves_no_doubt() {
+        let mut trips = Trips::default();
+        hear(&mut trips, &[20 * MS], 0, 60);
+        assert!(trips.allowance() < MS, "{}", trips.allowance());
+        assert!(trips.doubt() < MS / 10, "{}", trips.doubt());
+        assert!(!trips.is_overdue(50 * MS) && trips.is_overdue(52 * MS));
+    }
+
+    #[test]
+    fn an_uneven_way_leaves_room_for_what_is_usual() {
+        let mut trips = Trips::default();
+        hear(&mut trips, &[20 * MS, 40 * MS], 0, 60);
+        // 10 ms late on average, and as far from it
+        assert!((28 * MS..=32 * MS).contains(&trips.allowance()), "{}", trips.allowance());
+        assert!((800..=1100).contains(&trips.doubt()), "{}", trips.doubt());
+        assert!(!trips.is_overdue(75 * MS) && trips.is_overdue(85 * MS));
+        assert!(!trips.is_settled(55 * MS) && trips.is_settled(65 * MS));
+    }
+
+    #[test]
+    fn one_slow_answer_makes_the_others_little_later() {
+        let mut trips = Trips::default();
+        hear(&mut trips, &[20 * MS], 0, 60);
+        trips.add(30 * SECOND, 60 * SECOND);
+        assert!(trips.allowance() < 100 * MS, "{}", trips.allowance());
+    }
+
+    #[test]
+    fn a_longer_way_is_learnt_after_about_a_minute_and_a_shorter_at_once() {
+        let mut trips = Trips::default();
+        hear(&mut trips, &[20 * MS], 0, 10);
+        hear(&mut trips, &[40 * MS], 10 * SECOND, 50);
+        assert_eq!(trips.fastest(), 20 * MS, "it may come back");
+        hear(&mut trips, &[40 * MS], 60 * SECOND, 30);
+        assert_eq!(trips.fastest(), 40 * MS);
+        trips.add(10 * MS, 90 * SECOND);
+        assert_eq!(trips.fastest(), 10 * MS);
+    }
+}
