@@ -1,6 +1,6 @@
 //! Deliveries in, settlements out: what the engine asks of a message broker.
 //!
-//! Two implementations keep one contract (`tests/broker_contract`): RabbitMQ, and an embedded one for a single machine.
+//! Two implementations keep one contract (`tests/broker/contract`): RabbitMQ, and an embedded one for a single machine.
 
 pub mod embedded;
 pub mod rabbitmq;

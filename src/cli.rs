@@ -1,4 +1,4 @@
-//! The command line: one file per subcommand. Help texts teach; `--json` stands wherever a table is printed.
+//! The command line: one file per subcommand. Help texts teach; what is shown of campaigns, accounts, rules and dead letters comes with `--json` too.
 
 mod account;
 mod ask;
@@ -9,7 +9,6 @@ mod client;
 mod dead;
 mod demo;
 mod enqueue;
-mod exit;
 mod generate;
 mod local;
 mod policy;
@@ -25,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-pub use exit::{Exit, Failure};
+use crate::exit::{Exit, Failure};
 
 /// Sends WhatsApp campaigns through the Connexease Gateway: paced, pausable, and never twice to the same person.
 #[derive(Debug, Parser)]
@@ -47,7 +46,7 @@ pub struct Globals {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// A whole campaign in one process: simulated gateway, embedded broker, dashboard; nothing to install
+    /// A whole campaign in one process: simulated gateway, embedded broker, progress and proof; nothing to install
     Demo(demo::Args),
     /// Send one campaign from this terminal; interrupted, the same command continues where it was
     Send(send::Args),

@@ -17,10 +17,10 @@ use crate::alert::{self, Alert, Alerts, Dispatcher, LogSink, Status, Webhook};
 use crate::broker::Broker;
 use crate::broker::embedded::Embedded;
 use crate::broker::rabbitmq::{self, RabbitMq};
-use crate::cli::{Exit, Failure};
 use crate::clock::Clock;
 use crate::config::{BrokerKind, Config, Secrets};
 use crate::engine::{self, Engine, Handle};
+use crate::exit::{Exit, Failure};
 use crate::gateway::connexease::{self, Connexease};
 use crate::job::AccountName;
 use crate::policy::{Rules, Severity};
@@ -143,10 +143,7 @@ impl RealBroker {
                 Ok(Self::RabbitMq(Arc::new(RabbitMq::connect(settings, clock.clone()))))
             }
             (BrokerKind::RabbitMq, None) => Err(Failure::new(Exit::Config, "the broker's address is missing")),
-            (BrokerKind::Embedded, _) => {
-                let opened = Embedded::open(&config.state.dir, clock.clone());
-                Ok(Self::Embedded(Arc::new(opened.map_err(|error| Failure::new(Exit::Io, error))?)))
-            }
+            (BrokerKind::Embedded, _) => Ok(Self::Embedded(Arc::new(Embedded::open(&config.state.dir, clock.clone())?))),
         }
     }
 
@@ -217,7 +214,7 @@ fn accounts(
 
 /// Opens the ledger. One that will not open has been moved aside, which somebody must hear of.
 fn store(dir: &Path, clock: &Clock, alerts: &Alerts) -> Result<Arc<dyn Store>, Failure> {
-    let opened = SledStore::open(dir, clock).map_err(|error| Failure::new(Exit::Io, error))?;
+    let opened = SledStore::open(dir, clock)?;
     if let Some(lost) = opened.lost {
         alerts.raise(Alert {
             status: Status::Firing,

@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod dice;
 mod disk;
 pub mod engine;
+pub mod exit;
 pub mod gateway;
 pub mod job;
 #[cfg(any(test, fuzzing))]

@@ -1,4 +1,4 @@
-//! Log lines: readable on a terminal, JSON for collectors, fields for journald. All of it goes to standard error.
+//! Log lines: readable on a terminal, JSON for collectors, fields for journald. Text and JSON go to standard error.
 //!
 //! A line reads well alone and carries fields to search by, everywhere under the same names:
 //!
@@ -19,14 +19,14 @@ use std::io::{IsTerminal, stderr};
 use std::os::unix::fs::MetadataExt;
 
 use tracing::Subscriber;
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::layer::{Filter, Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::cli::{Exit, Failure};
 use crate::config::{Log, LogFormat, process_env};
+use crate::exit::{Exit, Failure};
 
 /// Goes before `[log] level`.
 pub const LEVEL_VARIABLE: &str = "CAMPAIGND_LOG";
@@ -46,7 +46,7 @@ pub fn is_level(text: &str) -> bool {
 pub fn start(log: &Log) -> Result<(), Failure> {
     let level = process_env(LEVEL_VARIABLE);
     let text = level.as_deref().unwrap_or(&log.level);
-    let parsed = EnvFilter::builder().parse(text).ok().filter(|_| is_level(text)).map(without_bodies);
+    let parsed = EnvFilter::builder().parse(text).ok().filter(|_| is_level(text));
     let filter = parsed.ok_or_else(|| {
         let whence = if level.is_some() { format!("${LEVEL_VARIABLE}") } else { "[log] level".into() };
         Failure::new(
@@ -60,16 +60,14 @@ pub fn start(log: &Log) -> Result<(), Failure> {
         LogFormat::Text | LogFormat::Auto => text_layer(stderr, stderr().is_terminal()),
     };
     // Fails only when logging had been started before, and then it runs.
-    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+    let _ = tracing_subscriber::registry().with(layer.with_filter(without_bodies(filter))).try_init();
     Ok(())
 }
 
-/// lapin logs whole messages (returned ones at `warn`, frames at `trace`), recipients included. What matters of it is in our own errors.
-fn without_bodies(filter: EnvFilter) -> EnvFilter {
-    match "lapin=off".parse() {
-        Ok(directive) => filter.add_directive(directive),
-        Err(_) => filter,
-    }
+/// lapin logs whole messages (returned ones at `warn`, frames at `trace`), recipients included, whatever the filter asks for. What
+/// matters of it is in our own errors.
+fn without_bodies<S: Subscriber>(filter: EnvFilter) -> impl Filter<S> {
+    filter.and(filter_fn(|line| !line.target().starts_with("lapin")))
 }
 
 type BoxedLayer<S> = Box<dyn Layer<S> + Send + Sync>;
@@ -181,8 +179,9 @@ mod tests {
     fn at_no_level_does_lapin_log_messages() {
         let page = Page::default();
         let to = page.clone();
-        let layer =
-            tracing_subscriber::fmt::layer().with_writer(move || to.clone()).with_filter(without_bodies(EnvFilter::new("trace")));
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(move || to.clone())
+            .with_filter(without_bodies(EnvFilter::new("trace,lapin::returned_messages=trace")));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             tracing::warn!(target: "lapin::returned_messages", "905321234567");
             tracing::debug!("ours");

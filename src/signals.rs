@@ -1,8 +1,8 @@
-//! What the system asks of the daemon: SIGTERM and SIGINT to stop, SIGHUP to be ignored aloud.
-
-use std::io;
+//! What the system asks of a command that runs for long: SIGTERM and SIGINT to stop, SIGHUP to be ignored aloud.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::exit::{Exit, Failure};
 
 /// Listens from the moment it is made, so that nothing between build and start is missed.
 #[derive(Debug)]
@@ -17,11 +17,13 @@ impl Signals {
     ///
     /// # Errors
     /// When the system does not let it.
-    pub fn listen() -> io::Result<Self> {
+    pub fn listen() -> Result<Self, Failure> {
+        let hear =
+            |kind| signal(kind).map_err(|error| Failure::new(Exit::Software, format_args!("cannot listen for signals: {error}")));
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
+            terminate: hear(SignalKind::terminate())?,
+            interrupt: hear(SignalKind::interrupt())?,
+            hangup: hear(SignalKind::hangup())?,
         })
     }
 

@@ -61,7 +61,7 @@ pub(super) fn json_or_default<T: DeserializeOwned + Default>(body: Body) -> Resu
     }
     let wrong = |error: serde_json::Error| {
         let place = format!("the body is not what this command takes (line {}, column {})", error.line(), error.column());
-        Refusal::bad(place, "the README lists what each command takes")
+        Refusal::bad(place, "`campaignd campaign --help` lists the commands")
     };
     serde_json::from_slice(&body).map_err(wrong)
 }

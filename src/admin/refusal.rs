@@ -84,7 +84,11 @@ fn reason(text: &str) -> String {
 }
 
 pub(super) async fn no_such_page() -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, "there is no such page", "the README lists what the admin API has")
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        "there is no such page",
+        "campaignd's own commands use everything the admin API has: see `campaignd --help`",
+    )
 }
 
 pub(super) async fn wrong_method() -> Refusal {

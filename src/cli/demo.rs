@@ -1,4 +1,4 @@
-//! `campaignd demo`: a whole campaign in one process: simulated gateway, embedded broker, dashboard; nothing to install.
+//! `campaignd demo`: a whole campaign in one process: simulated gateway, embedded broker, progress and proof; nothing to install.
 
 mod audience;
 mod proof;
@@ -23,6 +23,7 @@ use crate::gateway::connexease::{self, Connexease};
 use crate::gateway::simulator::{Controls, DEFAULT_KEY, Key, Options, Running, Simulator};
 use crate::pacer::Limits;
 use crate::policy::Rules;
+use crate::signals::Signals;
 use audience::Audience;
 
 /// From request to answer, half of it before the request is counted, and how far that strays.
@@ -81,10 +82,11 @@ pub(super) async fn run(args: Args, _globals: &super::Globals) -> Result<Exit, F
         progress: Progress::new(CAMPAIGN, false),
         patience: if args.fast { Duration::ZERO } else { PAUSE_SHOWN },
     };
+    let mut signals = Signals::listen()?;
     let work = async {
         tokio::select! {
             biased;
-            _ = tokio::signal::ctrl_c() => Ok(None),
+            _ = signals.stop() => Ok(None),
             ended = show.run() => ended.map(Some),
         }
     };

@@ -28,6 +28,7 @@ use crate::engine::{
 };
 use crate::job::{AccountName, CampaignId};
 use crate::policy::{Rules, Severity};
+use crate::signals::Signals;
 use crate::store::sled::{Lost, SledStore};
 
 /// Between two looks at the campaign.
@@ -56,9 +57,8 @@ impl Local {
         settings: Settings,
     ) -> Result<Self, Failure> {
         let clock = Clock::system();
-        let unusable = |error: &dyn std::fmt::Display| Failure::new(Exit::CantCreate, error);
-        let opened = SledStore::open(dir, &clock).map_err(|error| unusable(&error))?;
-        let broker: Arc<dyn Broker> = Arc::new(Embedded::open(dir, clock.clone()).map_err(|error| unusable(&error))?);
+        let opened = SledStore::open(dir, &clock)?;
+        let broker: Arc<dyn Broker> = Arc::new(Embedded::open(dir, clock.clone())?);
         let (alerts, received) = Alerts::channel();
         let parts = Parts {
             broker: Arc::clone(&broker),
@@ -75,19 +75,30 @@ impl Local {
     }
 }
 
-/// Runs the engine beside `work`, and lets it drain when that is done.
+/// Runs the engine beside `work`, and lets it drain when that is done. The first signal is for `work` to heed; the second ends both
+/// at once.
 pub(super) async fn run_beside<T>(
     engine: Local,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<(T, Drained), Failure> {
     let (stop, stopped) = oneshot::channel::<()>();
+    let mut signals = Signals::listen()?;
+    let mut twice = pin!(async move {
+        signals.stop().await;
+        signals.stop().await;
+        Failure::new(Exit::Interrupted, "stopped at once; what was in flight is recognised when the same command runs again")
+    });
     let mut running = pin!(engine.engine.run(async { drop(stopped.await) }));
     let done = tokio::select! {
         done = work => done,
         _ = &mut running => return Err(Failure::new(Exit::Software, "the engine stopped by itself; run the same command again")),
+        failure = &mut twice => return Err(failure),
     };
     drop(stop);
-    let drained = running.await;
+    let drained = tokio::select! {
+        drained = running => drained,
+        failure = twice => return Err(failure),
+    };
     Ok((done?, drained))
 }
 

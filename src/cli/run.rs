@@ -23,8 +23,7 @@ pub(super) struct Args {}
 
 /// Runs it.
 pub(super) async fn run(_args: Args, globals: &super::Globals) -> Result<Exit, Failure> {
-    let signals =
-        Signals::listen().map_err(|error| Failure::new(Exit::Software, format_args!("cannot listen for signals: {error}")))?;
+    let signals = Signals::listen()?;
     let config = Config::load(globals.config.as_deref())?;
     logging::start(&config.log)?;
     let secrets = config.secrets(&process_env)?;

@@ -49,8 +49,7 @@ A rehearsal without any gateway:
 
 /// Runs it.
 pub(super) async fn run(args: Args, globals: &Globals) -> Result<Exit, Failure> {
-    let signals =
-        Signals::listen().map_err(|error| Failure::new(Exit::Software, format_args!("cannot listen for signals: {error}")))?;
+    let signals = Signals::listen()?;
     let config = Config::load(globals.config.as_deref())?;
     let mut args = args;
     let way = Way::open(&args.way, args.batch.account.as_ref(), &config).await?;

@@ -24,7 +24,7 @@ is_fake, mmlite, and every documented error code. It sends nothing to anyone. It
 (magic numbers, see --magic) and by rate (--fault). It keeps the truth of who got how many messages, and prints a summary when
 it is stopped with Ctrl-C or SIGTERM.
 
-Point a configuration at it with base_url = \"http://127.0.0.1:8080\" and the key sk_simulated.";
+Point a configuration at it with base-url = \"http://127.0.0.1:8080\" and the key sk_simulated.";
 
 /// Arguments of `campaignd simulate`.
 #[derive(Debug, clap::Args)]

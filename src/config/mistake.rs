@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::cli::{Exit, Failure};
+use crate::exit::{Exit, Failure};
 
 /// A place in a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -62,7 +62,7 @@ impl Broker {
             kind: section.choice("kind", &[("rabbitmq", BrokerKind::RabbitMq), ("embedded", BrokerKind::Embedded)]),
             uri: SecretSource::find(&mut section, &keys),
             ca_file: section.path("ca-file").map(|found| found.value),
-            // A quorum queue takes at most 2000.
+            // More would only wait in the process, and 0, which means no limit, is what a quorum queue refuses.
             prefetch: section.number("prefetch", 1..=2000).map_or(1, |found| u16::try_from(found.value).unwrap_or(u16::MAX)),
             connect_timeout: section.duration("connect-timeout", secs(1)..=secs(300)),
             call_timeout: section.duration("call-timeout", secs(1)..=secs(300)),
@@ -127,7 +127,7 @@ fn base_url(text: &str) -> Result<Url, String> {
     let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
     match url.scheme() {
         "http" | "https" if plain && url.has_host() => Ok(url),
-        "http" | "https" => Err("must be scheme, host and port only, without login, query or fragment".into()),
+        "http" | "https" => Err("must be an address without login, query or fragment".into()),
         _ => Err("must begin with https:// (or http:// for a simulated gateway)".into()),
     }
 }

@@ -104,7 +104,7 @@ impl Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The base URL is none.
-    #[error("base_url {url:?} cannot be used: {why}; write for example {DEFAULT_BASE_URL}")]
+    #[error("base-url {url:?} cannot be used: {why}; write for example {DEFAULT_BASE_URL}")]
     BaseUrl {
         /// As it was written, without what may be a password.
         url: String,

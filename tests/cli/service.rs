@@ -202,7 +202,7 @@ fn a_second_daemon_says_why_it_does_not_start() {
     let first = place.run();
     place.told("READY=1");
     let mut second = Process::start(&mut place.command("run"), place.path());
-    assert_eq!(second.ended().code(), Some(74));
+    assert_eq!(second.ended().code(), Some(73));
     second.logs(&format!("in use by another campaignd (process {})", first.pid()));
     let text = std::fs::read_to_string(&place.config).unwrap();
     let elsewhere = place.path().join("second.toml");

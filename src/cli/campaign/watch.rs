@@ -10,9 +10,10 @@ use crate::cli::client::Client;
 use crate::cli::progress::Progress;
 use crate::cli::table::print;
 use crate::cli::words::state;
-use crate::cli::{Exit, Failure};
 use crate::engine::{CampaignView, PauseView};
+use crate::exit::{Exit, Failure};
 use crate::job::CampaignId;
+use crate::signals::Signals;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -24,15 +25,22 @@ pub(super) async fn watch(client: &Client, campaign: &CampaignId, json: bool) ->
     let mut progress = Progress::new(campaign.as_str(), json);
     let mut last: Option<CampaignView> = None;
     let mut seen = None;
+    let mut signals = Signals::listen()?;
+    let mut wait = Duration::ZERO;
     loop {
+        let next = async {
+            sleep(wait).await;
+            look(client, campaign, &mut seen).await
+        };
         let view = tokio::select! {
             biased;
-            _ = tokio::signal::ctrl_c() => {
+            _ = signals.stop() => {
                 progress.end();
                 return Ok(Exit::Interrupted);
             }
-            view = look(client, campaign, &mut seen) => view?,
+            view = next => view?,
         };
+        wait = LOOK_EVERY;
         if json && last.as_ref() != Some(&view) {
             print(serde_json::to_string(&view).unwrap_or_default())?;
         }
@@ -45,7 +53,6 @@ pub(super) async fn watch(client: &Client, campaign: &CampaignId, json: bool) ->
             return Ok(exit);
         }
         last = Some(view);
-        sleep(LOOK_EVERY).await;
     }
 }
 

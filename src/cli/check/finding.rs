@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use crate::cli::Exit;
 use crate::cli::table::harmless;
 use crate::config::Mistake;
+use crate::exit::Exit;
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, Serialize)]

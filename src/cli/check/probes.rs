@@ -10,11 +10,11 @@ use tokio::time::Instant;
 
 use super::finding::{Finding, Report};
 use crate::broker::rabbitmq::{ConnectError, RabbitMq};
-use crate::cli::Exit;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::daemon::{broker_settings, gateway_settings};
 use crate::dice;
+use crate::exit::Exit;
 use crate::gateway::connexease::Connexease;
 use crate::gateway::{Gateway, Reply, Request};
 use crate::job::{AccountName, Job, Recipient};

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::audience::Audience;
 use crate::cli::table::print;
 use crate::cli::words::{count, many};
-use crate::cli::{Exit, Failure};
 use crate::engine::{CampaignView, DeadLetter};
+use crate::exit::{Exit, Failure};
 use crate::gateway::simulator::Books;
 use crate::job::Job;
 

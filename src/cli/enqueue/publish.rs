@@ -16,9 +16,10 @@ use crate::cli::batch::Batch;
 use crate::cli::client::{CallError, Client};
 use crate::cli::progress::Progress;
 use crate::cli::words::count;
-use crate::cli::{Exit, Failure};
+use crate::exit::{Exit, Failure};
 use crate::job::{CampaignId, Job};
 use crate::recipients::JobsError;
+use crate::signals::Signals;
 
 /// Publishes under way at once: enough to keep a broker with a millisecond's way busy.
 const WINDOW: usize = 512;
@@ -48,7 +49,7 @@ pub(in crate::cli) enum Door {
 pub(in crate::cli) enum Ended {
     /// Every job is safe at the broker.
     Whole,
-    /// Ctrl-C, after this many.
+    /// Ctrl-C or SIGTERM, after this many.
     Interrupted(u64),
 }
 
@@ -57,24 +58,26 @@ pub(in crate::cli) enum Ended {
 /// # Errors
 /// When the broker stays away, or the file changes under our hands. What was published stays; repeating is safe.
 pub(in crate::cli) async fn publish(batch: &Batch, door: &Door, again: bool, progress: &mut Progress) -> Result<Ended, Failure> {
-    let announced = patiently(|| announce(batch, door, false)).await;
-    announced.map_err(|given_up| given_up.failure(0, batch.survey.jobs))?;
+    let mut signals = Signals::listen()?;
     let (sender, jobs) = mpsc::channel(AHEAD);
     let mut reading = JoinSet::new();
     let read = batch.jobs()?;
     reading.spawn_blocking(move || read.into_iter().try_for_each(|job| sender.blocking_send(job).map_err(drop)));
     let mut feed = Feed { jobs, campaign: batch.plan.campaign.clone(), batch: batch.survey.batch.clone(), again };
     let mut done = 0;
-    let interrupted = tokio::select! {
-        biased;
-        _ = tokio::signal::ctrl_c() => true,
-        ended = feed.run(door, batch.survey.jobs, &mut done, progress) => { ended?; false },
-    };
-    if !interrupted {
+    let whole = async {
+        let announced = patiently(|| announce(batch, door, false)).await;
+        announced.map_err(|given_up| given_up.failure(0, batch.survey.jobs))?;
+        feed.run(door, batch.survey.jobs, &mut done, progress).await?;
         // Sealed only now: a batch that was never published whole must not count as jobs that wait.
         let sealed = patiently(|| announce(batch, door, true)).await;
-        sealed.map_err(|given_up| given_up.failure(done, batch.survey.jobs))?;
-    }
+        sealed.map_err(|given_up| given_up.failure(done, batch.survey.jobs))
+    };
+    let interrupted = tokio::select! {
+        biased;
+        _ = signals.stop() => true,
+        ended = whole => { ended?; false },
+    };
     Ok(if interrupted { Ended::Interrupted(done) } else { Ended::Whole })
 }
 

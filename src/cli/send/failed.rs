@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::cli::{Exit, Failure};
 use crate::engine::DeadLetter;
+use crate::exit::{Exit, Failure};
 use crate::job::Job;
 
 /// Its name in the state directory.

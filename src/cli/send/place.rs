@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rand::RngExt;
 
-use crate::cli::{Exit, Failure};
 use crate::dice;
+use crate::exit::{Exit, Failure};
 use crate::job::CampaignId;
 
 /// Says which batches have been published whole, and which were begun.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use crate::cli::{Exit, Failure};
 use crate::config::{Config, process_env};
 use crate::daemon;
 use crate::engine::Account;
+use crate::exit::{Exit, Failure};
 use crate::gateway::connexease::Connexease;
 use crate::gateway::simulator::{self, DEFAULT_KEY, Key, Running, Simulator};
 use crate::job::AccountName;
@@ -118,10 +118,15 @@ impl Way {
 }
 
 impl WayArgs {
-    /// `--rate` alone means the minute is not limited but by it.
+    /// What is not named stays as it is; `unlimited` names both.
     fn limits(&self, default: Limits) -> Limits {
-        let limits = self.rate.unwrap_or(default);
-        Limits { minute: self.per_minute.or(limits.minute), ..limits }
+        let unlimited = Limits { second: None, minute: None };
+        let Limits { second, minute } = match self.rate {
+            None => default,
+            Some(rate) if rate == unlimited => unlimited,
+            Some(rate) => Limits { second: rate.second.or(default.second), minute: rate.minute.or(default.minute) },
+        };
+        Limits { second, minute: self.per_minute.or(minute) }
     }
 
     fn key(&self) -> Result<Option<SecretString>, Failure> {

@@ -12,7 +12,7 @@ use crate::gateway::{Refusal, Reply, Trouble, TroubleKind};
 pub(super) fn reply(status: u16, hint: Option<Duration>, body: Result<&[u8], Broken>) -> Reply {
     // A redirect is not followed, so nothing behind it can have been done; what it says in its body is not the gateway's.
     if (300..400).contains(&status) {
-        return bare_refusal(status, hint, "redirected; is base_url right?");
+        return bare_refusal(status, hint, "redirected; is base-url right?");
     }
     match body.map(envelope::parse) {
         Ok(Envelope::Accepted { wamid }) if (200..300).contains(&status) => Reply::Accepted { wamid },

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::disk::OpenError;
+
 /// Exit codes, as sysexits(3) names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -52,6 +54,16 @@ impl Failure {
     /// A failure with its exit code.
     pub fn new(exit: Exit, message: impl fmt::Display) -> Self {
         Self { exit, message: message.to_string() }
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        let exit = match error {
+            OpenError::Locked { .. } | OpenError::Io { .. } => Exit::CantCreate,
+            OpenError::Newer { .. } | OpenError::Damaged { .. } => Exit::Io,
+        };
+        Self::new(exit, error)
     }
 }
 
