@@ -7,6 +7,7 @@ mod begin;
 mod command;
 mod dead;
 mod journal;
+mod leave;
 mod links;
 mod recall;
 mod reply;
@@ -43,6 +44,7 @@ use crate::policy::{History, Rules};
 use crate::store::Store;
 pub(super) use command::LaneCommand;
 use journal::Journal;
+use leave::Ahead;
 use roll::Roll;
 use settle::Chore;
 pub(super) use settle::bury_at;
@@ -146,10 +148,12 @@ pub(super) struct Lane {
     active: HashMap<Key, Active>,
     /// Jobs that went back unbegun or were released, and whose entry says so once it is durable.
     untouched: HashSet<Key>,
+    /// Attempts opened and not yet answered or taken back.
     sending: usize,
     journal: Journal<Step>,
-    /// Attempts that are durable before their turn has come, in the order of their turns.
+    /// Attempts that are durable and wait for their turn or for a place among the requests under way, in the order of their turns.
     leaving: VecDeque<(Instant, Key)>,
+    ahead: Ahead,
     sends: FuturesUnordered<BoxFuture<'static, (Key, Option<Answer>)>>,
     chores: FuturesUnordered<BoxFuture<'static, Chore>>,
     sink: mpsc::Sender<Event>,
@@ -202,6 +206,7 @@ impl Lane {
             sending: 0,
             journal: Journal::new(Arc::clone(&parts.store), parts.settings.linger),
             leaving: VecDeque::new(),
+            ahead: Ahead::default(),
             sends: FuturesUnordered::new(),
             chores: FuturesUnordered::new(),
             sink,
@@ -251,10 +256,11 @@ impl Lane {
     /// Begins nothing more, and lets go of every queue: what goes back unbegun may need an entry that says so.
     fn stop(&mut self) {
         self.stopping = true;
+        self.take_back(self.clock.now());
         self.attention.extend(self.rolls.keys().cloned());
     }
 
-    /// Everything that can be done now without waiting; when the pacer wants to be asked again.
+    /// Everything that can be done now without waiting; when the next turn comes.
     fn pump(&mut self, now: Instant) -> Option<Instant> {
         self.gauge.beat.fetch_add(1, Ordering::Relaxed);
         if now >= self.next_look {
@@ -266,18 +272,17 @@ impl Lane {
             }
         }
         self.expire_pauses(now);
-        self.send_due(now);
-        let turn_at = self.begin_jobs(now);
+        let leaves_at = self.send_due(now);
+        let begins_at = self.begin_jobs(now);
         self.tend_rolls(now);
         self.tend_note(now);
         self.journal.start(now);
-        turn_at
+        leaves_at.into_iter().chain(begins_at).min()
     }
 
     fn wake_at(&self, now: Instant, turn_at: Option<Instant>) -> Instant {
         let tick = self.next_look.max(now);
-        let leaves_at = self.leaving.front().map(|(at, _)| *at);
-        [turn_at, leaves_at, self.journal.due_at(), self.gate.opens_at()].into_iter().flatten().fold(tick, Instant::min)
+        [turn_at, self.journal.due_at(), self.gate.opens_at()].into_iter().flatten().fold(tick, Instant::min)
     }
 
     /// More than one answer may be there already: they are decided in order, and together they share a commit.

@@ -163,6 +163,7 @@ impl Lane {
             roll.last_delivery = now;
             tracing::info!(campaign = %id, account = %self.account, "cancelled");
         }
+        self.take_back(now);
         self.put_campaign(id, None, now);
         self.attention.insert(id.clone());
         self.queue_turn(id);

@@ -12,8 +12,12 @@ use crate::campaign::Record;
 use crate::job::CampaignId;
 use crate::store::{Change, Store, StoreError};
 
-/// Steps in a group from which on it pays to wait for more: below it, waiting would only delay.
-const WORTH_WAITING: usize = 8;
+/// Steps in a group that is worth a flush of its own: to wait for more would only make jobs wait.
+const FULL: usize = 128;
+
+/// Steps in a group from which on groups are large enough. Smaller ones start further apart: a flush costs the same whatever is in it.
+const SMALL: usize = 8;
+const APART_WHEN_SMALL: u32 = 2;
 
 /// Wait before a failed commit is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -27,7 +31,10 @@ pub(super) struct Journal<Step> {
     linger: Duration,
     pending: Group<Step>,
     pending_since: Option<Instant>,
+    /// Something waits that is to be durable as soon as can be.
+    urgent: bool,
     last_size: usize,
+    last_start: Option<Instant>,
     running: Option<Running<Step>>,
     failed: Option<Failed<Step>>,
 }
@@ -60,7 +67,17 @@ struct Failed<Step> {
 
 impl<Step> Journal<Step> {
     pub(super) fn new(store: Arc<dyn Store>, linger: Duration) -> Self {
-        Self { store, linger, pending: Group::default(), pending_since: None, last_size: 0, running: None, failed: None }
+        Self {
+            store,
+            linger,
+            pending: Group::default(),
+            pending_since: None,
+            urgent: false,
+            last_size: 0,
+            last_start: None,
+            running: None,
+            failed: None,
+        }
     }
 
     /// A ledger record, and the step that waits for it.
@@ -73,9 +90,10 @@ impl<Step> Journal<Step> {
         self.pending_since.get_or_insert(now);
     }
 
-    /// Any other change, and the step that waits for it.
+    /// Any other change, and the step that waits for it. It does not wait for more: these are rare, and people wait for them.
     pub(super) fn change(&mut self, change: Change, step: Option<Step>, now: Instant) {
         self.pending.others.push(change);
+        self.urgent = true;
         self.pending.steps.extend(step);
         self.pending_since.get_or_insert(now);
     }
@@ -101,7 +119,8 @@ impl<Step> Journal<Step> {
         self.running.as_ref().is_some_and(|running| now.saturating_duration_since(running.since) > SLOW)
     }
 
-    /// Starts a commit if one is due. A small group goes at once; where many come, a short wait makes them share one flush.
+    /// Starts a commit if one is due. After a while without any it goes at once; then they start a little apart, so that what comes
+    /// meanwhile shares a flush.
     pub(super) fn start(&mut self, now: Instant) {
         if self.running.is_some() || self.due_at().is_none_or(|due| due > now) {
             return;
@@ -109,7 +128,7 @@ impl<Step> Journal<Step> {
         let (changes, steps) = match self.failed.take() {
             Some(failed) => (failed.changes, failed.steps),
             None => {
-                self.pending_since = None;
+                (self.pending_since, self.last_start, self.urgent) = (None, Some(now), false);
                 let group = std::mem::take(&mut self.pending);
                 self.last_size = group.steps.len();
                 let ledger = group.ledger.into_iter().map(|(campaign, records)| Change::Ledger(campaign, records));
@@ -129,8 +148,12 @@ impl<Step> Journal<Step> {
         if let Some(failed) = &self.failed {
             return Some(failed.retry_at);
         }
-        let wait = if self.last_size >= WORTH_WAITING { self.linger } else { Duration::ZERO };
-        self.pending_since.map(|since| since + wait)
+        let since = self.pending_since?;
+        if self.urgent || self.pending.steps.len() >= FULL {
+            return Some(since);
+        }
+        let apart = if self.last_size < SMALL { self.linger * APART_WHEN_SMALL } else { self.linger };
+        Some(self.last_start.map_or(since, |last| since.max(last + apart)))
     }
 
     /// The steps whose changes are durable now, or why they are not yet. Pends for ever while no commit is running.
@@ -188,5 +211,22 @@ mod tests {
         assert_eq!(journal.committed().await.unwrap().len(), 20);
         journal.follow(1, now);
         assert_eq!(journal.due_at(), Some(now + Duration::from_millis(10)));
+        (0..FULL).for_each(|_| journal.follow(1, now));
+        assert_eq!(journal.due_at(), Some(now), "enough to flush");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_groups_start_further_apart_and_a_pause_waits_for_none() {
+        let mut journal = Journal::new(Arc::new(MemoryStore::default()), Duration::from_millis(10));
+        let now = Instant::now();
+        journal.follow(1, now);
+        assert_eq!(journal.due_at(), Some(now), "the first after a while");
+        journal.start(now);
+        journal.committed().await.unwrap();
+        let soon = now + Duration::from_millis(5);
+        journal.follow(2, soon);
+        assert_eq!(journal.due_at(), Some(now + Duration::from_millis(20)));
+        journal.change(pause(), None, soon);
+        assert_eq!(journal.due_at(), Some(soon));
     }
 }

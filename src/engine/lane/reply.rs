@@ -1,23 +1,16 @@
-//! From durable attempt to request, and from answer to outcome. A pause is in force the moment its answer has been read.
+//! From answer to outcome, and what follows once something is durable. A pause is in force the moment its answer has been read.
 
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-
-use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::roll::{Note, Roll};
+use super::roll::Note;
 use super::{Key, Lane, Step};
 use crate::alert::{Alert, Status};
-use crate::campaign::{JobState, Pause, PauseTarget, Phase, Record};
-use crate::gateway::{Answer, Reply, Request};
+use crate::campaign::{JobState, Pause, PauseTarget, Record};
+use crate::gateway::{Answer, Reply};
 use crate::job::CampaignId;
 use crate::outcome::{Outcome, Settle, cause, outcome};
 use crate::policy::{Scope, Severity, Subject, decide};
 use crate::store::{Change, StoreError};
-
-/// Longest further wait of an attempt that is opened: found after a crash it would count as unknown, so it is rather taken back.
-const LONGEST_OPEN: Duration = Duration::from_secs(1);
 
 impl Lane {
     pub(super) fn on_commit(&mut self, result: Result<Vec<Step>, StoreError>) {
@@ -28,6 +21,7 @@ impl Lane {
         if std::mem::take(&mut self.store_alerted) {
             self.raise_store_alert(Status::Resolved, "the state directory takes writes again".into());
         }
+        self.ahead.flushed();
         let now = self.clock.now();
         let mut acks = Vec::new();
         for step in steps {
@@ -72,83 +66,8 @@ impl Lane {
         });
     }
 
-    /// The attempt is durable: the request leaves once its turn has come. As turns are given ahead, writing costs no time.
-    fn send_in_turn(&mut self, key: Key, now: Instant) {
-        let Some((active, slot)) = self.active.get(&key).and_then(|active| Some((active, active.slot?))) else { return };
-        self.pacer.written(now.saturating_duration_since(active.begun));
-        self.leave_at(slot.at, key);
-        self.send_due(now);
-    }
-
-    fn leave_at(&mut self, at: Instant, key: Key) {
-        let place = self.leaving.partition_point(|(other, _)| *other <= at);
-        self.leaving.insert(place, (at, key));
-    }
-
-    /// Sends what is written and whose turn has come.
-    pub(super) fn send_due(&mut self, now: Instant) {
-        while self.leaving.front().is_some_and(|(at, _)| *at <= now || self.stopping) {
-            let Some((_, key)) = self.leaving.pop_front() else { break };
-            let Some(active) = self.active.get_mut(&key) else { continue };
-            let Some(slot) = active.slot.filter(|_| !self.stopping) else {
-                self.send(key, now);
-                continue;
-            };
-            match self.pacer.renew(slot, now) {
-                Ok(slot) => {
-                    active.slot = Some(slot);
-                    if slot.at <= now { self.send(key, now) } else { self.leave_at(slot.at, key) }
-                }
-                Err(at) if at.saturating_duration_since(now) <= LONGEST_OPEN => self.leave_at(at, key),
-                Err(_) => self.unsend(key, now),
-            }
-        }
-    }
-
-    /// The request leaves, unless something has paused it meanwhile.
-    fn send(&mut self, key: Key, now: Instant) {
-        let may = !self.stopping && self.is_open() && self.may_still_leave(&key);
-        let (Some(gateway), true) = (self.gateway.clone(), may) else { return self.unsend(key, now) };
-        let Some(active) = self.active.get_mut(&key) else { return };
-        active.begun = now;
-        if let Some(slot) = active.slot {
-            self.pacer.departed(slot, now);
-        }
-        let Some(job) = &active.job else { return };
-        let Some(roll) = self.rolls.get(&key.0) else { return };
-        let options = roll.campaign.options;
-        let request = Request { body: job.request_body(), sandbox: options.sandbox, mmlite: options.mmlite };
-        tracing::debug!(campaign = %key.0, job = %key.1, account = %self.account, attempt = active.attempts, to = %job.to, "sending");
-        let closed = [self.gate.closed(), roll.gate.closed()];
-        let send = async move {
-            // Pushed is not begun: an answer read in between may have paused it.
-            if closed.iter().any(|closed| closed.load(Ordering::Relaxed)) {
-                return (key, None);
-            }
-            (key, Some(gateway.send(request).await))
-        };
-        self.sends.push(send.boxed());
-    }
-
-    /// While its attempt was being written, a job may have been paused or cancelled, or become late.
-    fn may_still_leave(&self, key: &Key) -> bool {
-        let sends = |roll: &Roll| roll.gate.is_open() && roll.campaign.phase == Phase::Running;
-        let limit = self.active.get(key).and_then(|active| active.job.as_ref()?.not_after);
-        self.rolls.get(&key.0).is_some_and(sends) && limit.is_none_or(|limit| limit >= self.clock.wall())
-    }
-
-    /// An opened attempt that was never sent is taken back.
-    fn unsend(&mut self, key: Key, now: Instant) {
-        self.landed(&key.0);
-        if let Some(slot) = self.active.get(&key).and_then(|active| active.slot) {
-            self.pacer.forget(slot);
-        }
-        let attempts = self.active.get(&key).map_or(0, |active| active.attempts.saturating_sub(1));
-        self.conclude(key, JobState::Waiting, attempts, Settle::Return, now);
-    }
-
     /// One request less under way.
-    fn landed(&mut self, id: &CampaignId) {
+    pub(super) fn landed(&mut self, id: &CampaignId) {
         self.sending = self.sending.saturating_sub(1);
         if let Some(roll) = self.rolls.get_mut(id) {
             roll.sending = roll.sending.saturating_sub(1);
@@ -160,11 +79,12 @@ impl Lane {
         let now = self.clock.now();
         let Some(answer) = answer else { return self.unsend(key, now) };
         self.landed(&key.0);
+        self.ahead.freed();
         let Some(active) = self.active.get(&key) else { return };
         let (Some(job), Some(roll)) = (&active.job, self.rolls.get_mut(&key.0)) else { return };
         let begun = active.begun;
         if let Some(slot) = active.slot {
-            self.pacer.answered(slot, self.sending, now, &answer);
+            self.pacer.answered(slot, self.sends.len(), now, &answer);
         }
         let subject = Subject {
             account: self.account.clone(),
@@ -229,6 +149,7 @@ impl Lane {
             tracing::warn!(account = %self.account, campaign = %id, %target, cause = merged.cause, until = ?merged.until, "paused");
         }
         self.journal.change(Change::Pause(target, merged), None, now);
+        self.take_back(now);
         self.attend_to(scope, id);
         let noted = if scope == Scope::Campaign { Step::Noted(id.clone()) } else { Step::AccountNoted };
         self.journal.follow(noted, now);
