@@ -8,7 +8,7 @@ use super::Plan;
 use super::input::{InputError, Recipients};
 use super::number::{NumberPlans, Standing};
 use super::rows::{Next, Row, Rows, RowsError};
-use super::survey::Survey;
+use super::survey::{Repeats, Survey};
 use super::template::Template;
 use crate::job::{Job, JobId, MAX_BODY_BYTES, Message, Recipient};
 
@@ -25,35 +25,33 @@ pub(super) enum Verdict {
     Rejected(String),
 }
 
-/// Judges rows one after the other; remembers the recipients it has let through.
+/// Judges rows one after the other.
 pub(super) struct Checker {
     template: Template,
     plan: Plan,
     numbers: NumberPlans,
-    seen: HashSet<u64>,
 }
 
 impl Checker {
     pub(super) fn new(template: Template, plan: Plan) -> Self {
-        Self { template, plan, numbers: NumberPlans::default(), seen: HashSet::new() }
+        Self { template, plan, numbers: NumberPlans::default() }
     }
 
-    pub(super) fn judge(&mut self, row: &Row) -> Verdict {
-        match self.try_judge(row) {
+    /// `seen`: recipients who have had their row.
+    pub(super) fn judge(&mut self, row: &Row, seen: &HashSet<u64>) -> Verdict {
+        match self.try_judge(row, seen) {
             Ok(verdict) => verdict,
             Err(reason) => Verdict::Rejected(reason),
         }
     }
 
-    fn try_judge(&mut self, row: &Row) -> Result<Verdict, String> {
+    fn try_judge(&mut self, row: &Row, seen: &HashSet<u64>) -> Result<Verdict, String> {
         let to: Recipient = row.to.parse().map_err(|error| number_hint(&row.to, error))?;
         let standing = self.numbers.standing(to).map_err(|error| error.to_string())?;
-        if self.seen.contains(&to.number()) {
+        if seen.contains(&to.number()) {
             return Ok(Verdict::Duplicate);
         }
-        let message = self.message(row, to)?;
-        self.seen.insert(to.number());
-        Ok(Verdict::Job(to, message, standing))
+        Ok(Verdict::Job(to, self.message(row, to)?, standing))
     }
 
     fn message(&self, row: &Row, to: Recipient) -> Result<Message, String> {
@@ -116,6 +114,9 @@ pub struct Jobs {
     checker: Checker,
     name: String,
     left: u64,
+    /// Rows whose recipient had one before, as the survey found: to remember all recipients once more would take memory again.
+    repeats: Repeats,
+    read: u64,
 }
 
 impl Jobs {
@@ -130,17 +131,30 @@ impl Jobs {
             RowsError::Template(_) => InputError::Changed(recipients.name().to_owned()),
         })?;
         let (name, left) = (recipients.name().to_owned(), survey.jobs);
-        Ok(Self { rows, row: Row::default(), checker: Checker::new(template, plan), name, left })
+        Ok(Self {
+            rows,
+            row: Row::default(),
+            checker: Checker::new(template, plan),
+            name,
+            left,
+            repeats: survey.repeats.clone(),
+            read: 0,
+        })
     }
 
     fn advance(&mut self) -> Result<Option<Job>, JobsError> {
+        let nobody = HashSet::new();
         loop {
-            match self.rows.next(&mut self.row)? {
+            let next = self.rows.next(&mut self.row)?;
+            let row = self.read;
+            self.read += 1;
+            match next {
                 Next::Bad(_) => {}
+                Next::Row if self.repeats.contains(row) => {}
                 Next::End if self.left == 0 => return Ok(None),
                 Next::End => return Err(InputError::Changed(self.name.clone()).into()),
                 Next::Row => {
-                    if let Verdict::Job(to, message, _) = self.checker.judge(&self.row) {
+                    if let Verdict::Job(to, message, _) = self.checker.judge(&self.row, &nobody) {
                         let counted = self.left.checked_sub(1);
                         self.left = counted.ok_or_else(|| InputError::Changed(self.name.clone()))?;
                         return Ok(Some(self.checker.job(to, message)));

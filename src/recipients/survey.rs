@@ -1,6 +1,6 @@
 //! The first pass: every row checked and counted before anything is published.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -63,6 +63,33 @@ pub struct Survey {
     pub sample: Option<(String, String)>,
     #[serde(skip)]
     pub(super) fingerprints: Fingerprints,
+    #[serde(skip)]
+    pub(super) repeats: Repeats,
+}
+
+/// Rows whose recipient had one before, a bit for each row up to the last of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Repeats(Vec<u64>);
+
+impl Repeats {
+    fn add(&mut self, row: u64) {
+        let (word, bit) = Self::place(row);
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        if let Some(bits) = self.0.get_mut(word) {
+            *bits |= bit;
+        }
+    }
+
+    pub(super) fn contains(&self, row: u64) -> bool {
+        let (word, bit) = Self::place(row);
+        self.0.get(word).is_some_and(|bits| bits & bit != 0)
+    }
+
+    const fn place(row: u64) -> (usize, u64) {
+        ((row / 64) as usize, 1 << (row % 64))
+    }
 }
 
 /// A row that cannot become a job.
@@ -116,8 +143,12 @@ impl Survey {
     ) -> Result<Self, SurveyError> {
         let blocks = recipients.first_pass()?;
         let mut rows = Rows::new(recipients.name(), recipients.format(), blocks, template)?;
-        let mut count =
-            Count { checker: Checker::new(template.clone(), plan.clone()), survey: Self::empty(), kind: template.kind() };
+        let mut count = Count {
+            checker: Checker::new(template.clone(), plan.clone()),
+            seen: HashSet::new(),
+            survey: Self::empty(),
+            kind: template.kind(),
+        };
         let mut row = Row::default();
         let mut ever = vec![false; template.names().len()];
         loop {
@@ -155,6 +186,7 @@ impl Survey {
             batch: String::new(),
             sample: None,
             fingerprints: Fingerprints::default(),
+            repeats: Repeats::default(),
         }
     }
 }
@@ -162,6 +194,8 @@ impl Survey {
 /// A survey being taken.
 struct Count {
     checker: Checker,
+    /// Recipients of the jobs so far.
+    seen: HashSet<u64>,
     survey: Survey,
     kind: MessageKind,
 }
@@ -172,7 +206,7 @@ impl Count {
         survey.rows += 1;
         let verdict = match next {
             Next::Bad(reason) => Verdict::Rejected(reason),
-            _ => self.checker.judge(row),
+            _ => self.checker.judge(row, &self.seen),
         };
         match verdict {
             Verdict::Rejected(reason) => {
@@ -183,10 +217,12 @@ impl Count {
             }
             Verdict::Duplicate => {
                 survey.duplicates += 1;
+                survey.repeats.add(survey.rows - 1);
                 note_line(&mut survey.duplicate_lines, row.line);
             }
             Verdict::Job(to, message, standing) => {
                 survey.jobs += 1;
+                self.seen.insert(to.number());
                 let country = survey.countries.entry(standing.country).or_default();
                 country.code = standing.code;
                 country.jobs += 1;

@@ -22,7 +22,7 @@ use crate::recipients::JobsError;
 use crate::signals::Signals;
 
 /// Publishes under way at once: enough to keep a broker with a millisecond's way busy.
-const WINDOW: usize = 512;
+const WINDOW: usize = 1024;
 
 /// Jobs read ahead of the window.
 const AHEAD: usize = 1024;
