@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use super::{Database, Fault, OpenError, OpenFault, Opening};
 
 /// sled's own page cache; it holds about twice this in memory.
-const CACHE_BYTES: u64 = 8 << 20;
+const CACHE_BYTES: u64 = 4 << 20;
 
 /// A database that has not opened by then never will.
 const OPEN_LIMIT: Duration = Duration::from_secs(600);

@@ -45,6 +45,44 @@ impl Index {
     }
 }
 
+/// Parts of each table that puts wait for.
+const PARTS: usize = 16;
+
+/// Puts that wait for a part.
+const TOGETHER: usize = 256;
+
+/// Fills an index from a ledger that is read. Puts to the same part of a table are done together, so that they find it in the
+/// processor's cache: one by one, each would wait for memory, and a start with a million jobs would take half as long again.
+#[derive(Debug, Default)]
+pub(super) struct Filling {
+    index: Index,
+    waiting: Vec<Vec<(Fingerprint, u32)>>,
+}
+
+impl Filling {
+    pub(super) fn put(&mut self, fingerprint: Fingerprint, number: u32) {
+        if self.waiting.is_empty() {
+            self.waiting.resize_with(SHARDS * PARTS, Vec::new);
+        }
+        // places within a table follow the other half
+        let Fingerprint([_, low]) = fingerprint;
+        let part = shard(fingerprint) * PARTS + (low >> (u32::BITS - PARTS.ilog2())) as usize;
+        let Some(waiting) = self.waiting.get_mut(part) else { return };
+        waiting.push((fingerprint, number));
+        if waiting.len() >= TOGETHER {
+            waiting.drain(..).for_each(|(fingerprint, number)| self.index.put(fingerprint, number));
+        }
+    }
+
+    /// The index with all that was put; it begins again with none.
+    pub(super) fn finish(&mut self) -> Index {
+        for waiting in &mut self.waiting {
+            waiting.drain(..).for_each(|(fingerprint, number)| self.index.put(fingerprint, number));
+        }
+        std::mem::take(&mut self.index)
+    }
+}
+
 /// By the lowest bits of one half; within a table, the other half says where.
 const fn shard(Fingerprint([high, _]): Fingerprint) -> usize {
     high as usize % SHARDS
@@ -115,7 +153,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_holds_what_a_map_would(puts in proptest::collection::vec((0_u64..300, any::<u64>(), 0_u32..u32::MAX), 0..2000)) {
-            let mut index = Index::default();
+            let (mut index, mut filling) = (Index::default(), Filling::default());
             let mut map = HashMap::new();
             for (few, many, number) in puts {
                 // some that come again, some that share a slot, some from anywhere
@@ -123,11 +161,15 @@ mod tests {
                     let fingerprint = Fingerprint([(hash >> 32) as u32, hash as u32]);
                     prop_assert_eq!(index.get(fingerprint), map.get(&hash).copied());
                     index.put(fingerprint, number);
+                    filling.put(fingerprint, number);
                     map.insert(hash, number);
                 }
             }
+            let filled = filling.finish();
             for (hash, number) in map {
-                prop_assert_eq!(index.get(Fingerprint([(hash >> 32) as u32, hash as u32])), Some(number));
+                let fingerprint = Fingerprint([(hash >> 32) as u32, hash as u32]);
+                prop_assert_eq!((index.get(fingerprint), filled.get(fingerprint)), (Some(number), Some(number)));
+                prop_assert_eq!(filling.finish().get(fingerprint), None);
             }
         }
     }

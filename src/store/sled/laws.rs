@@ -1,7 +1,7 @@
 //! What holds for any bytes that a damaged or foreign database may hold, and for everything we write.
 
 use super::ledger::{LAYOUT, StoredJob};
-use super::memory::{Ledger, Memory};
+use super::memory::{Memory, Replay};
 use super::{campaign, dropped, ledger, meta, pause, suppression};
 use crate::campaign::{Counts, Entry, JobState, Record, StateTag};
 use crate::disk::fields::{Fields, put_time, put_varint};
@@ -84,7 +84,7 @@ fn ledger_value(value: &[u8]) {
         assert_eq!(read(&value).as_ref(), Some(&records), "what was read is written so that it reads the same");
         check_memory(&records, &value);
     }
-    let mut taken = Ledger::default();
+    let mut taken = Replay::default();
     let whole = ledger::records(value).is_ok_and(|mut records| records.all(|record| record.is_ok()));
     assert_eq!(taken.take(1, value).is_ok(), whole, "half a value is never taken for a whole one");
 }
@@ -93,8 +93,9 @@ fn check_memory(records: &[Record], value: &[u8]) {
     let mut counts = Counts::default();
     records.iter().for_each(|record| counts.apply(record));
     let Ok(id) = "c".parse() else { return };
-    let mut memory = Memory::default();
-    assert_eq!(memory.ledger(&id).take(7, value), Ok(()));
+    let (mut memory, mut replay) = (Memory::default(), Replay::default());
+    assert_eq!(replay.take(7, value), Ok(()));
+    *memory.ledger(&id) = replay.finish();
     assert_eq!((memory.counts(&id), memory.next(&id)), (Some(&counts), 8));
     for record in records {
         let job = StoredJob::of(&record.job);

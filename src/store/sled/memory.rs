@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::index::{Fingerprint, Index};
+use super::index::{Filling, Fingerprint, Index};
 use super::ledger::{self, StoredJob, StoredRecord};
 use crate::campaign::Counts;
 use crate::job::CampaignId;
@@ -50,6 +50,22 @@ impl Ledger {
         self.index.put(fingerprint, number);
     }
 
+    /// Forgets everything but which numbers were used.
+    pub(super) fn clear(&mut self) {
+        *self = Self { next: self.next, ..Self::default() };
+    }
+}
+
+/// A campaign's ledger while it is read from disk.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    index: Filling,
+    counts: Counts,
+    /// The number of the next value.
+    pub(super) next: u32,
+}
+
+impl Replay {
     /// Takes in a value read from disk.
     pub(super) fn take(&mut self, number: u32, value: &[u8]) -> Result<(), ledger::NoRecord> {
         for record in ledger::records(value)? {
@@ -61,8 +77,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Forgets everything but which numbers were used.
-    pub(super) fn clear(&mut self) {
-        *self = Self { next: self.next, ..Self::default() };
+    /// What was taken in; it begins again with nothing.
+    pub(super) fn finish(&mut self) -> Ledger {
+        Ledger { index: self.index.finish(), counts: std::mem::take(&mut self.counts), next: std::mem::take(&mut self.next) }
     }
 }

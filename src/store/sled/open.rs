@@ -8,7 +8,7 @@ use std::sync::{Arc, RwLock};
 use rand::RngExt;
 
 use super::copy::{self, Copy};
-use super::memory::{Ledger, Memory};
+use super::memory::{Memory, Replay};
 use super::witness::{self, Witness};
 use super::writer::{Beside, Writer};
 use super::{Lost, Opened, Shared, SledStore, campaign, dropped, ledger, meta, pause, suppression};
@@ -123,28 +123,29 @@ fn check_format(database: &Database) -> Result<Mark, OpenFault> {
 
 fn read_ledgers(database: &Database, drops: &BTreeMap<CampaignId, u32>) -> Result<Memory, Fault> {
     let mut memory = Memory::default();
-    let mut current: Option<(CampaignId, u32, Ledger)> = None;
+    let mut replay = Replay::default();
+    let mut current: Option<(CampaignId, u32)> = None;
     database.read_through(&[ledger::PREFIX], |key, value| {
         let (name, number) = ledger::parse_key(key).ok_or_else(|| unreadable("l"))?;
-        if current.as_ref().is_none_or(|(id, ..)| id.as_str() != name) {
+        if current.as_ref().is_none_or(|(id, _)| id.as_str() != name) {
             let id: CampaignId = name.parse().map_err(|_| unreadable("l"))?;
             let below = drops.get(&id).copied().unwrap_or(0);
-            if let Some((id, _, done)) = current.replace((id, below, Ledger::default())) {
-                *memory.ledger(&id) = done;
+            if let Some((id, _)) = current.replace((id, below)) {
+                *memory.ledger(&id) = replay.finish();
             }
         }
-        let Some((_, below, ledger)) = &mut current else { return Ok(()) };
-        ledger.next = ledger.next.max(*below);
-        if number < *below {
+        let below = current.as_ref().map_or(0, |(_, below)| *below);
+        replay.next = replay.next.max(below);
+        if number < below {
             return Ok(());
         }
-        if ledger.next > 0 && number != ledger.next {
+        if replay.next > 0 && number != replay.next {
             return Err(Fault::Damaged(format!("ledger values before number {number} are missing")));
         }
-        ledger.take(number, value).map_err(|_| unreadable("l"))
+        replay.take(number, value).map_err(|_| unreadable("l"))
     })?;
-    if let Some((id, _, done)) = current {
-        *memory.ledger(&id) = done;
+    if let Some((id, _)) = current {
+        *memory.ledger(&id) = replay.finish();
     }
     Ok(memory)
 }
