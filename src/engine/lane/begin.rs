@@ -234,7 +234,7 @@ impl Lane {
     /// A place in the gateway's windows, or why a job may not be sent right now.
     fn take_slot(&mut self, id: &CampaignId, now: Instant) -> Result<Slot, Turn> {
         let places = self.pacer.most_in_flight(self.max_in_flight);
-        let most = if self.gate.is_probing() { 1 } else { places + self.ahead.most(places) };
+        let most = if self.gate.is_probing() { 1 } else { places + self.ahead.most(places, self.pacer.rate()) };
         if self.sending >= most {
             return Err(Turn::Wait(None));
         }

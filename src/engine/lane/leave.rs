@@ -16,11 +16,13 @@ use crate::outcome::Settle;
 /// Longest further wait of an attempt that is opened: found after a crash it would count as unknown, so it is rather taken back.
 const LONGEST_OPEN: Duration = Duration::from_secs(1);
 
-/// Of the requests that may be under way, the part (one in so many) that may be written ahead of them at most.
-const MOST_AHEAD: usize = 2;
+/// Of the requests that may be under way, the part (one in so many) that may be written ahead of them at most: after a crash these are
+/// in doubt too.
+const MOST_AHEAD: usize = 4;
 
 /// How many attempts may be opened beyond the requests that may be under way: as many as lately were answered from one flush to the next.
-/// Fewer would leave places empty while attempts are written; more would only be in doubt after a crash.
+/// Fewer would leave places empty while attempts are written; more would only be in doubt after a crash. An account with a limit needs
+/// none: its turns are given ahead, and they are fewer than the places.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     freed: usize,
@@ -44,9 +46,9 @@ impl Ahead {
         self.most = 0;
     }
 
-    /// Most attempts ahead now, when so many requests may be under way.
-    pub(super) fn most(&self, places: usize) -> usize {
-        self.most.min(places / MOST_AHEAD)
+    /// Most attempts ahead now, when so many requests may be under way at this rate.
+    pub(super) fn most(&self, places: usize, rate: Option<f64>) -> usize {
+        if rate.is_some() { 0 } else { self.most.min(places / MOST_AHEAD) }
     }
 }
 
@@ -159,16 +161,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_many_are_written_ahead_as_are_answered_during_a_flush_but_no_more_than_half() {
+    fn as_many_are_written_ahead_as_are_answered_during_a_flush_but_no_more_than_a_part() {
         let mut ahead = Ahead::default();
-        assert_eq!(ahead.most(128), 0);
+        assert_eq!(ahead.most(128, None), 0);
         (0..20).for_each(|_| ahead.freed());
         ahead.flushed();
-        assert_eq!((ahead.most(128), ahead.most(16)), (20, 8));
+        assert_eq!((ahead.most(128, None), ahead.most(16, None), ahead.most(128, Some(80.0))), (20, 4, 0));
         ahead.flushed();
-        assert_eq!(ahead.most(128), 17, "down slowly");
+        assert_eq!(ahead.most(128, None), 17, "down slowly");
         (0..40).for_each(|_| ahead.flushed());
-        assert_eq!(ahead.most(128), 0);
+        assert_eq!(ahead.most(128, None), 0);
     }
 
     #[test]
@@ -177,6 +179,6 @@ mod tests {
         (0..20).for_each(|_| ahead.freed());
         ahead.flushed();
         ahead.stalled();
-        assert_eq!(ahead.most(128), 0);
+        assert_eq!(ahead.most(128, None), 0);
     }
 }
