@@ -396,6 +396,15 @@ mod tests {
     }
 
     #[test]
+    fn a_dead_letter_nobody_sent_says_why() {
+        let Triage::Record { settle: Settle::Dead(death), .. } = (Setup { suppressed: true, ..setup() }).triage() else {
+            panic!("not dead")
+        };
+        assert_eq!((death.description.as_str(), death.at), ("the recipient is on the account's suppression list", NOW));
+        assert!(!death.may_have_been_sent);
+    }
+
+    #[test]
     fn late_suppressed_cancelled_and_misdirected_jobs_are_not_sent() {
         let mut late = setup();
         late.job.not_after = Some(Timestamp::from_second(-1).unwrap());
