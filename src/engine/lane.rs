@@ -126,7 +126,8 @@ enum Step {
     Noted(CampaignId),
     /// The account's pause has changed.
     AccountNoted,
-    Ack(Tag),
+    /// An announcement is on disk; once it is noted at the broker too, its delivery may go.
+    Announced(CampaignId, Tag),
     Answer(Box<dyn FnOnce() + Send>),
     Untouched(Key),
     Release(Box<dead::Release>),

@@ -28,12 +28,30 @@ impl Note {
         serde_json::from_slice(bytes).ok()
     }
 
-    /// The campaign as it is taken up by a store that does not know it: its ledger of before is lost.
+    /// The campaign as it is taken up by a store that does not know it: its ledger of before is lost. The note may be behind: its queue
+    /// may be there again.
     #[must_use]
     pub fn without_ledger(self, now: Timestamp) -> (Campaign, Option<Pause>) {
         let counts = self.campaign.counts.before_any_record();
-        let mut campaign = Campaign { counts, ..self.campaign };
+        let mut campaign = Campaign { counts, queue_gone: false, ..self.campaign };
         campaign.lose_ledger(now);
         (campaign, self.pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaign::Options;
+
+    #[test]
+    fn a_queue_that_a_note_calls_gone_is_looked_for_again_when_the_ledger_is_lost() {
+        let now = Timestamp::UNIX_EPOCH;
+        let mut campaign = Campaign::new("c".parse().unwrap(), "main".parse().unwrap(), Options::default(), now);
+        campaign.finish(now);
+        campaign.queue_gone = true;
+        let (taken_up, _) = Note { campaign, pause: None }.without_ledger(now);
+        assert!(!taken_up.queue_gone, "opened again since, it has one");
+        assert_eq!(taken_up.losses, 1);
     }
 }

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex};
 
 use campaignd::policy::Rules;
 use faults::Fired;
-use plan::{BrokerFaults, Plan};
+use plan::{BrokerFaults, CampaignPlan, Plan};
 use world::{End, World};
 
 /// Seeds in every test run; `SIM_SEEDS` asks for more, `SIM_FIRST` starts elsewhere.
@@ -129,4 +129,14 @@ fn what_is_not_begun_when_a_daemon_without_its_old_ledger_stops_is_neither_parke
         assert_eq!(end.broken, None, "seed {seed}");
         assert_eq!(end.parked, 0, "seed {seed}");
     }
+}
+
+#[test]
+fn what_is_announced_outlives_a_disk_lost_before_it_is_noted_at_the_broker() {
+    let calm = Plan::calm(1);
+    let campaigns = calm.campaigns.iter().map(|campaign| CampaignPlan { sandbox: true, ..*campaign }).collect();
+    let end = World::run_lost_once_announced(Plan { campaigns, ..calm }, &Arc::new(Rules::builtin()));
+    assert_eq!(end.broken, None);
+    assert_eq!(end.messages, 0, "a rehearsal stays one");
+    assert_eq!(end.sent, end.jobs);
 }

@@ -67,6 +67,8 @@ pub(crate) struct End {
     pub(crate) broken: Option<String>,
     pub(crate) jobs: u64,
     pub(crate) sent: u64,
+    /// Messages the gateways made.
+    pub(crate) messages: u64,
     /// Dead letters.
     pub(crate) parked: usize,
 }
@@ -80,6 +82,11 @@ impl World {
     /// Loses the disk after the first batches, and asks the next daemon to stop amid the others.
     pub(crate) fn run_stopped_after_a_loss(plan: Plan, rules: &Arc<Rules>) -> End {
         Self::played(plan, rules, Self::stop_after_a_loss)
+    }
+
+    /// Loses the disk once every campaign is announced there, before much else.
+    pub(crate) fn run_lost_once_announced(plan: Plan, rules: &Arc<Rules>) -> End {
+        Self::played(plan, rules, Self::lose_once_announced)
     }
 
     fn played(plan: Plan, rules: &Arc<Rules>, play: impl AsyncFnOnce(&mut Self) -> Vec<CampaignView>) -> End {
@@ -108,6 +115,24 @@ impl World {
         self.stop(&mut life).await;
         self.mourn();
         let mut life = self.start(None);
+        let views = self.until_over(&life).await;
+        self.stop(&mut life).await;
+        views
+    }
+
+    async fn lose_once_announced(&mut self) -> Vec<CampaignView> {
+        self.enqueue_all().await;
+        let mut life = self.start(None);
+        let announced = |disk: &SimDisk| disk.contents().campaigns.iter().filter(|campaign| campaign.announced).count();
+        while announced(&self.disk) < self.producers.len() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        life.tasks.shutdown().await;
+        self.mourn();
+        self.lose_disk();
+        let mut life = self.start(None);
+        self.calm_down(&life).await;
         let views = self.until_over(&life).await;
         self.stop(&mut life).await;
         views
@@ -318,12 +343,14 @@ impl World {
         if self.plan.accounts.windows(2).any(|two| two[0].limit != two[1].limit) {
             self.witness.fired("accounts with different limits");
         }
+        let jobs = || self.producers.iter().flat_map(|producer| &producer.jobs);
         End {
             trace: self.witness.trace(),
             fired: self.witness.all_fired(),
             broken,
-            jobs: self.producers.iter().map(|producer| producer.jobs.len() as u64).sum(),
+            jobs: jobs().count() as u64,
             sent: views.iter().map(|view| view.sent).sum(),
+            messages: jobs().map(|job| u64::from(self.witness.job(job.to.number()).messages)).sum(),
             parked: self.producers.iter().map(|producer| self.broker.dead(&producer.id).len()).sum(),
         }
     }

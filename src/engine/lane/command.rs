@@ -194,7 +194,7 @@ impl Lane {
         }
         if let Some(announcement) = announcement {
             self.announced(id, &announcement);
-            return self.journal.follow(Step::Ack(delivery.tag), now);
+            return self.journal.follow(Step::Announced(id.clone(), delivery.tag), now);
         }
         let Some(roll) = self.rolls.get_mut(id) else { return };
         if roll.campaign.phase == Phase::Running {

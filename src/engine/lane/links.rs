@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::roll::{BROKER_RETRY, Link, Note, Roll};
 use super::settle::{Chore, Place, ack_patiently, publish_until_confirmed};
 use super::{Lane, Step};
-use crate::broker::{BrokerError, Delivery, Event, Headers, Message, Source, Subscription, SubscriptionId};
+use crate::broker::{BrokerError, Delivery, Event, Headers, Message, Source, Subscription, SubscriptionId, Tag};
 use crate::campaign::Phase;
 use crate::job::CampaignId;
 use crate::store::Change;
@@ -142,12 +142,10 @@ impl Lane {
             let excess = roll.arrivals.split_off(roll.arrivals.len().min(MOST_ARRIVALS));
             return excess.into_iter().for_each(|delivery| self.put_off(id, delivery));
         }
-        if roll.note == Note::Writing {
-            roll.note = Note::Current;
-        }
         roll.prepared = true;
         roll.unpreparable = false;
         self.attention.insert(id.clone());
+        self.on_noted(id, &Ok(()));
         self.move_arrivals(id);
     }
 
@@ -178,6 +176,7 @@ impl Lane {
         for roll in self.rolls.values_mut() {
             roll.arrivals.retain(|delivery| delivery.tag.subscription != intake);
             roll.ready.retain(|delivery| delivery.tag.subscription != intake);
+            roll.announcements.retain(|tag| tag.subscription != intake);
         }
     }
 
@@ -301,13 +300,28 @@ impl Lane {
         let retry_at = self.clock.now() + BROKER_RETRY;
         let Some(roll) = self.rolls.get_mut(id).filter(|roll| roll.note == Note::Writing) else { return };
         match result {
-            Ok(()) => roll.note = Note::Current,
+            Ok(()) => {
+                roll.note = Note::Current;
+                let noted = std::mem::take(&mut roll.announcements);
+                self.ack_tags(noted);
+            }
             Err(error) => {
                 tracing::debug!(campaign = %id, %error, "note not written yet");
                 roll.note = Note::Outdated;
                 roll.retry_at = roll.retry_at.max(retry_at);
             }
         }
+    }
+
+    /// Lets an announcement go that is on disk, as soon as the note about its campaign tells of it too. Of a campaign with many that
+    /// cannot be noted, the eldest go before: the intake's room is for all.
+    pub(super) fn ack_once_noted(&mut self, id: &CampaignId, tag: Tag) {
+        let Some(roll) = self.rolls.get_mut(id) else { return };
+        roll.announcements.push(tag);
+        let excess = roll.announcements.len().saturating_sub(MOST_ARRIVALS);
+        let eldest = roll.announcements.drain(..excess).collect();
+        self.ack_tags(eldest);
+        self.outdate_note(id);
     }
 
     /// Writes the account's pause to the broker, or takes it away there.

@@ -36,7 +36,7 @@ impl Lane {
                 }
                 Step::Noted(id) => self.outdate_note(&id),
                 Step::AccountNoted => self.note = Note::Outdated,
-                Step::Ack(tag) => self.ack_tag(tag),
+                Step::Announced(id, tag) => self.ack_once_noted(&id, tag),
                 Step::Answer(answer) => answer(),
                 Step::Release(release) => self.publish_released(*release),
                 Step::Untouched(key) => drop(self.untouched.remove(&key)),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::begin::Begun;
-use crate::broker::{Delivery, Subscription, SubscriptionId};
+use crate::broker::{Delivery, Subscription, SubscriptionId, Tag};
 use crate::campaign::{Campaign, Pause, Phase};
 use crate::engine::Note as BrokerNote;
 use crate::engine::gate::Gate;
@@ -33,6 +33,8 @@ pub(super) struct Roll {
     pub(super) head: Option<Begun>,
     /// Deliveries that came by the intake and belong into the campaign's queue.
     pub(super) arrivals: Vec<Delivery>,
+    /// Announcements that are on disk and not yet noted at the broker: should the disk be lost before, they come again.
+    pub(super) announcements: Vec<Tag>,
     /// Jobs begun and not yet settled.
     pub(super) in_hand: usize,
     /// Requests opened or under way.
@@ -88,6 +90,7 @@ impl Roll {
             ready: VecDeque::new(),
             head: None,
             arrivals: Vec::new(),
+            announcements: Vec::new(),
             in_hand: 0,
             sending: 0,
             queued: false,

@@ -23,7 +23,7 @@ const ACK_TRIES: u32 = 12;
 pub(super) enum Chore {
     /// The broker took the acknowledgements, or never will by these tags.
     Acked(Vec<Key>, Result<(), BrokerError>),
-    /// A tag of the intake was acknowledged.
+    /// What came by the intake was acknowledged.
     Done,
     /// The job stands where it was published; its delivery may go.
     Published(Key),
@@ -126,10 +126,14 @@ impl Lane {
         self.chores.push(async move { Chore::Acked(keys, ack_patiently(broker.as_ref(), &tags).await) }.boxed());
     }
 
-    pub(super) fn ack_tag(&self, tag: Tag) {
+    /// Takes what came by the intake off it.
+    pub(super) fn ack_tags(&self, tags: Vec<Tag>) {
+        if tags.is_empty() {
+            return;
+        }
         let broker = Arc::clone(&self.broker);
         let work = async move {
-            drop(ack_patiently(broker.as_ref(), &[tag]).await);
+            drop(ack_patiently(broker.as_ref(), &tags).await);
             Chore::Done
         };
         self.chores.push(work.boxed());
