@@ -12,9 +12,15 @@ use async_trait::async_trait;
 pub trait Gateway: Send + Sync + 'static {
     /// Sends one request and tells what came of it. Bounded in time and in the size of the answer it reads.
     ///
+    /// `may_leave` is asked when the connection is there and nothing stands between the request and the gateway any more. If it says
+    /// no, nothing is sent, and there is no answer.
+    ///
     /// Dropping the future leaves the outcome unknown: the request may have left.
-    async fn send(&self, request: Request) -> Answer;
+    async fn send_if(&self, request: Request, may_leave: &MayLeave<'_>) -> Option<Answer>;
 }
+
+/// Whether a request that is ready still may leave.
+pub type MayLeave<'a> = dyn Fn() -> bool + Send + Sync + 'a;
 
 /// One request to the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -37,7 +37,7 @@ use self::body::Broken;
 use self::connection::{Address, Connection, Post};
 use self::pool::Pool;
 use self::trouble::Lost;
-use super::{Answer, Gateway, Reply, Request, Trouble, TroubleKind, Windows};
+use super::{Answer, Gateway, MayLeave, Reply, Request, Trouble, TroubleKind, Windows};
 
 /// The gateway's host, as its newer documentation names it.
 pub const DEFAULT_BASE_URL: &str = "https://api.gateway.connexease.com";
@@ -157,21 +157,40 @@ impl Connexease {
         Ok(Self { address: address(&base)?, kept, headers, uris, connect_timeout, request_timeout, max_answer_bytes })
     }
 
-    async fn exchange(&self, request: Request) -> Answer {
+    /// Sends one request, whatever happens meanwhile.
+    pub async fn send(&self, request: Request) -> Answer {
+        let kept_back = || {
+            let detail = "kept back".to_owned();
+            Reply::Unreachable(Trouble { kind: TroubleKind::Connect, http_status: None, detail, retry_after: None }).into()
+        };
+        self.send_if(request, &|| true).await.unwrap_or_else(kept_back)
+    }
+
+    async fn exchange(&self, request: Request, may_leave: &MayLeave<'_>) -> Option<Answer> {
         let mut late = pin!(sleep(self.request_timeout));
         let mut post = self.post(request);
         if let Some(kept) = self.kept.take().await {
+            if !may_leave() {
+                self.kept.keep(kept);
+                return None;
+            }
             match self.send_on(kept, post, late.as_mut()).await {
-                Ok(answer) => return answer,
+                Ok(answer) => return Some(answer),
                 // The gateway had closed it. Not a byte was written, so a new connection takes the request.
                 Err((_, Some(back))) => post = back,
-                Err((lost, None)) => return trouble::reply(&lost).into(),
+                Err((lost, None)) => return Some(trouble::reply(&lost).into()),
             }
         }
-        match self.open().await {
-            Ok(new) => self.send_on(new, post, late).await.unwrap_or_else(|(lost, _)| trouble::reply(&lost).into()),
-            Err(reply) => reply.into(),
+        let new = match self.open().await {
+            Ok(new) => new,
+            Err(reply) => return Some(reply.into()),
+        };
+        // Opening takes its time: an answer read meanwhile may have paused everything.
+        if !may_leave() {
+            self.kept.keep(new);
+            return None;
         }
+        Some(self.send_on(new, post, late).await.unwrap_or_else(|(lost, _)| trouble::reply(&lost).into()))
     }
 
     async fn send_on(
@@ -237,8 +256,8 @@ impl Connexease {
 
 #[async_trait]
 impl Gateway for Connexease {
-    async fn send(&self, request: Request) -> Answer {
-        self.exchange(request).await
+    async fn send_if(&self, request: Request, may_leave: &MayLeave<'_>) -> Option<Answer> {
+        self.exchange(request, may_leave).await
     }
 }
 

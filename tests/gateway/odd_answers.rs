@@ -240,3 +240,15 @@ async fn a_dropped_send_ends_at_once() {
     let client = client(&server.base_url());
     assert!(timeout(Duration::from_millis(100), send(&client, TO)).await.is_err());
 }
+
+#[tokio::test]
+async fn what_may_not_leave_once_the_connection_is_there_stays_and_the_connection_is_kept() {
+    let server = RawServer::start(vec![Act::Answer(http("200 OK", "", OK))]).await;
+    let client = client(&server.base_url());
+    for _ in 0..2 {
+        assert_eq!(client.send_if(request(TO), &|| false).await, None);
+    }
+    assert_eq!((server.seen().len(), word(&send(&client, TO).await.reply).as_str()), (0, "accepted"));
+    assert_eq!(client.send_if(request(TO), &|| false).await, None, "on a kept connection too");
+    assert_eq!((server.seen().len(), server.connections()), (1, 1));
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use campaignd::gateway::connexease::{Connexease, Settings};
 use campaignd::gateway::simulator::{DEFAULT_KEY, Ending, Fault, Key, Options, Special};
-use campaignd::gateway::{Gateway, Reply, Request, Window};
+use campaignd::gateway::{Reply, Request, Window};
 use campaignd::pacer::Limits;
 use futures_util::future::join_all;
 use secrecy::SecretString;

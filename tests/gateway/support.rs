@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use campaignd::gateway::connexease::{Connexease, Settings};
 use campaignd::gateway::simulator::{DEFAULT_KEY, Key, Options, Running, Simulator};
-use campaignd::gateway::{Answer, Gateway, Reply, Request};
+use campaignd::gateway::{Answer, Reply, Request};
 use campaignd::pacer::Limits;
 use secrecy::SecretString;
 

@@ -12,7 +12,7 @@ use campaignd::campaign::{Announcement, Options, Priority};
 use campaignd::clock::Clock;
 use campaignd::dice::Dice;
 use campaignd::engine::{Account, Engine, Parts, Settings};
-use campaignd::gateway::{Answer, Gateway, Request, Windows};
+use campaignd::gateway::{Answer, Gateway, MayLeave, Request, Windows};
 use campaignd::job::CampaignId;
 use campaignd::pacer::Limits;
 use campaignd::policy::Rules;
@@ -34,12 +34,15 @@ struct Recorder(Arc<Mutex<Vec<usize>>>);
 
 #[async_trait]
 impl Gateway for Recorder {
-    async fn send(&self, request: Request) -> Answer {
+    async fn send_if(&self, request: Request, may_leave: &MayLeave<'_>) -> Option<Answer> {
+        if !may_leave() {
+            return None;
+        }
         let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
         let to: u64 = body["to"].as_str().unwrap().parse().unwrap();
         self.0.lock().unwrap().push((to % 1000) as usize);
         tokio::time::sleep(Duration::from_millis(40)).await;
-        Answer { reply: answers::accepted(to), windows: Windows::default() }
+        Some(Answer { reply: answers::accepted(to), windows: Windows::default() })
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use campaignd::dice::Dice;
-use campaignd::gateway::{Answer, Gateway, Reply, Request, TroubleKind, Window, Windows};
+use campaignd::gateway::{Answer, Gateway, MayLeave, Reply, Request, TroubleKind, Window, Windows};
 use campaignd::job::{AccountName, CampaignId};
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
@@ -184,13 +184,16 @@ impl State {
 
 #[async_trait]
 impl Gateway for SimGateway {
-    async fn send(&self, request: Request) -> Answer {
+    async fn send_if(&self, request: Request, may_leave: &MayLeave<'_>) -> Option<Answer> {
+        if !may_leave() {
+            return None;
+        }
         let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
         let to: u64 = body["to"].as_str().unwrap().parse().unwrap();
         let campaign: CampaignId = campaign_of(to);
         let left = self.witness.departs(&self.account, &campaign, to);
         let answer = self.exchange(to, request.sandbox).await;
         self.witness.answered(&self.account, &campaign, to, left, &answer.reply);
-        answer
+        Some(answer)
     }
 }

@@ -16,7 +16,7 @@ use crate::daemon::{broker_settings, gateway_settings};
 use crate::dice;
 use crate::exit::Exit;
 use crate::gateway::connexease::Connexease;
-use crate::gateway::{Gateway, Reply, Request};
+use crate::gateway::{Reply, Request};
 use crate::job::{AccountName, Job, Recipient};
 use crate::policy::{self, History, Rules, Subject};
 

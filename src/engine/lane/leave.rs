@@ -121,10 +121,8 @@ impl Lane {
         let closed = [self.gate.closed(), roll.gate.closed()];
         let send = async move {
             // Pushed is not begun: an answer read in between may have paused it.
-            if closed.iter().any(|closed| closed.load(Ordering::Relaxed)) {
-                return (key, None);
-            }
-            (key, Some(gateway.send(request).await))
+            let may_leave = || !closed.iter().any(|closed| closed.load(Ordering::Relaxed));
+            (key, gateway.send_if(request, &may_leave).await)
         };
         self.sends.push(send.boxed());
     }
