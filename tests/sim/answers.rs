@@ -93,6 +93,12 @@ pub(crate) fn stop(reply: &Reply) -> Option<Stop> {
     if is(ACCOUNT) { Some(Stop::Account) } else { is(CAMPAIGN).then_some(Stop::Campaign) }
 }
 
+/// For how long nothing of the account may leave after this answer.
+pub(crate) fn rest(reply: &Reply) -> Option<Duration> {
+    let Reply::Refused(refusal) = reply else { return None };
+    refusal.retry_after.filter(|_| refusal.code.as_deref() == Some("RATE_001"))
+}
+
 pub(crate) fn refused(dice: &mut Dice) -> Reply {
     read(REFUSED.choose(dice))
 }

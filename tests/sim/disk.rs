@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use campaignd::campaign::{Entry, JobState, PauseTarget, Phase};
+use campaignd::clock::Clock;
 use campaignd::dice::Dice;
 use campaignd::job::{CampaignId, JobId};
 use campaignd::store::memory::{Course, Fate, MemoryStore};
@@ -34,27 +35,28 @@ pub(crate) struct SimDisk {
     state: Mutex<State>,
     /// Says that the daemon has died at a call.
     pub(crate) died: Arc<Notify>,
+    clock: Clock,
     witness: Witness,
 }
 
 impl SimDisk {
     /// An empty disk.
-    pub(crate) fn new(witness: Witness) -> Self {
-        Self::of(MemoryStore::new(), 0, DiskFaults::default(), None, witness)
+    pub(crate) fn new(clock: Clock, witness: Witness) -> Self {
+        Self::of(MemoryStore::new(), 0, DiskFaults::default(), None, clock, witness)
     }
 
-    fn of(memory: MemoryStore, seed: u64, faults: DiskFaults, dies_after: Option<u32>, witness: Witness) -> Self {
+    fn of(memory: MemoryStore, seed: u64, faults: DiskFaults, dies_after: Option<u32>, clock: Clock, witness: Witness) -> Self {
         let now = Instant::now();
         let dice = Dice::seed_from_u64(seed);
         let state = Mutex::new(State { dice, faults, full_until: now, stalled_until: now, dies_after });
-        let disk = Self { memory, state, died: Arc::default(), witness };
+        let disk = Self { memory, state, died: Arc::default(), clock, witness };
         disk.steer(seed, faults);
         disk
     }
 
     /// What the next life finds, and how its disk behaves.
     pub(crate) fn next_life(&self, seed: u64, faults: DiskFaults, dies_after: Option<u32>) -> Self {
-        Self::of(self.memory.crash(), seed, faults, dies_after, self.witness.clone())
+        Self::of(self.memory.crash(), seed, faults, dies_after, self.clock.clone(), self.witness.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -141,6 +143,7 @@ impl SimDisk {
 #[async_trait]
 impl Store for SimDisk {
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        self.witness.writes(&changes);
         let (stalled, last, early) = {
             let stalled = self.lock().stalled_until;
             (stalled, self.is_the_last(), self.lock().dice.random_bool(0.5))
@@ -159,6 +162,9 @@ impl Store for SimDisk {
         } else {
             self.memory.commit(changes.clone()).await
         };
+        if result.is_ok() {
+            self.witness.written(&changes, self.clock.wall());
+        }
         if last {
             self.die("death after a commit").await;
         }

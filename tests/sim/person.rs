@@ -45,6 +45,7 @@ impl World {
         let step = self.dice.random_range(-600_000..600_000);
         self.witness.fired(if step < 0 { "the wall clock is set back" } else { "the wall clock is set forward" });
         self.clock.step_wall(step);
+        self.witness.clock_set();
     }
 
     fn some_campaign(&mut self) -> PauseTarget {

@@ -2,16 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
-use campaignd::campaign::PauseTarget;
+use campaignd::campaign::{JobState, PauseTarget, Record};
 use campaignd::gateway::Reply;
-use campaignd::job::{AccountName, CampaignId};
+use campaignd::job::{AccountName, CampaignId, JobId};
 use campaignd::outcome::UNKNOWN_OUTCOME;
+use campaignd::store::Change;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::answers::{self, Stop, stop};
 use crate::pace::Pace;
 use crate::plan::Limit;
+
+/// What is left of a delay when another trip through the broker is not worth it.
+const NOT_WORTH_IT: Duration = Duration::from_millis(50);
 
 /// Shared by everything in a world.
 #[derive(Clone)]
@@ -29,6 +35,10 @@ struct Inner {
     /// How often a person has begun or done a resume: an odd number means one is under way.
     resumes: BTreeMap<PauseTarget, u64>,
     paces: BTreeMap<AccountName, Pace>,
+    /// Accounts whose gateway has asked for a rest: when it did, and until when.
+    rests: BTreeMap<AccountName, (Instant, Instant)>,
+    /// Jobs whose delay is on disk, by their release: when it is over.
+    delays: BTreeMap<(CampaignId, JobId, u32), Instant>,
 }
 
 /// What is known of one recipient's job.
@@ -93,6 +103,8 @@ impl Witness {
             holds: BTreeMap::new(),
             resumes: BTreeMap::new(),
             paces: BTreeMap::new(),
+            rests: BTreeMap::new(),
+            delays: BTreeMap::new(),
         };
         Self { inner: Arc::new(Mutex::new(inner)) }
     }
@@ -154,6 +166,7 @@ impl Witness {
         lost.into_iter().for_each(|what| inner.violation(what));
         inner.holds.retain(|target, hold| hold.until.is_none() && durable.contains(target));
         inner.resumes.values_mut().for_each(|count| *count += *count % 2);
+        inner.rests.clear(); // a new daemon knows nothing of it, and begins slowly
         inner.note(&format!("dead, paused on disk {durable:?}, open {open:?}"));
     }
 
@@ -161,8 +174,43 @@ impl Witness {
     pub(crate) fn disk_lost(&self) {
         let mut inner = self.lock();
         inner.holds.clear();
+        inner.delays.clear();
         inner.jobs.values_mut().for_each(|job| job.losses += 1);
         inner.note("the disk is lost");
+    }
+
+    /// The wall clock was set: delays that were given by it are over at another time.
+    pub(crate) fn clock_set(&self) {
+        self.lock().delays.clear();
+    }
+
+    /// This is about to be written: an attempt must not be opened before the job's delay is over.
+    pub(crate) fn writes(&self, changes: &[Change]) {
+        let mut inner = self.lock();
+        let soon = Instant::now() + NOT_WORTH_IT;
+        for (campaign, record) in records(changes).filter(|(_, record)| record.now.state == JobState::Opened) {
+            let early = inner.delays.get(&delay_key(campaign, record)).is_some_and(|until| soon < *until);
+            if early {
+                inner.violation(format!("an attempt of {} is opened before its delay is over", record.job));
+            }
+        }
+    }
+
+    /// This is on disk, at that time by the wall clock.
+    pub(crate) fn written(&self, changes: &[Change], wall: Timestamp) {
+        let mut inner = self.lock();
+        for (campaign, record) in records(changes) {
+            let key = delay_key(campaign, record);
+            match &record.now.state {
+                JobState::Delayed { until } => {
+                    let left = Duration::try_from(until.duration_since(wall)).unwrap_or_default();
+                    inner.delays.insert(key, Instant::now() + left);
+                }
+                _ => {
+                    inner.delays.remove(&key);
+                }
+            }
+        }
     }
 
     /// A person was told that it is paused (or cancelled): nothing starts until then.
@@ -204,6 +252,12 @@ impl Witness {
                 inner.violation(format!("a request to {to} left while {target} was paused {}", hold.why));
             }
         }
+        // what was asked for in this very instant cannot have been heeded
+        if inner.rests.get(account).is_some_and(|(since, until)| (*since < now) && now < *until) {
+            inner.violation(format!(
+                "a request to {to} left before the time was over that the gateway of {account} had asked for"
+            ));
+        }
         match inner.paces.entry(account.clone()).or_default().departs(now) {
             Ok(full) => full.into_iter().for_each(|what| inner.fired(what)),
             Err(what) => inner.violation(format!("account {account}: {what}")),
@@ -234,6 +288,11 @@ impl Witness {
         inner.fired(&answers::name(reply));
         if matches!(reply, Reply::Unknown(_)) {
             inner.jobs.entry(to).or_default().unknown.insert(left.attempt);
+        }
+        if let Some(rest) = answers::rest(reply) {
+            let now = Instant::now();
+            let (since, until) = inner.rests.get(account).copied().filter(|(_, until)| now < *until).unwrap_or((now, now));
+            inner.rests.insert(account.clone(), (since, until.max(now + rest)));
         }
         let targets = targets(account, campaign);
         let (target, resumes) = match stop(reply) {
@@ -282,6 +341,18 @@ impl Inner {
         self.note(&format!("BROKEN: {what}"));
         self.violations.push(what);
     }
+}
+
+fn records(changes: &[Change]) -> impl Iterator<Item = (&CampaignId, &Record)> {
+    let ledgers = changes.iter().filter_map(|change| match change {
+        Change::Ledger(campaign, records) => Some((campaign, records)),
+        _ => None,
+    });
+    ledgers.flat_map(|(campaign, records)| records.iter().map(move |record| (campaign, record)))
+}
+
+fn delay_key(campaign: &CampaignId, record: &Record) -> (CampaignId, JobId, u32) {
+    (campaign.clone(), record.job.clone(), record.now.release)
 }
 
 fn targets(account: &AccountName, campaign: &CampaignId) -> [PauseTarget; 2] {

@@ -145,7 +145,7 @@ impl World {
     }
 
     fn lose_disk(&mut self) {
-        self.disk = Arc::new(SimDisk::new(self.witness.clone()));
+        self.disk = Arc::new(SimDisk::new(self.clock.clone(), self.witness.clone()));
         self.bereft = true;
         self.told_cancelled.clear(); // nor is a cancelling, if its note had not reached the broker
         self.witness.fired("the disk is lost");
@@ -169,7 +169,7 @@ impl World {
         }
         Self {
             broker: SimBroker::new(plan.seed, plan.broker, plan.loses_disk, witness.clone()),
-            disk: Arc::new(SimDisk::new(witness.clone())),
+            disk: Arc::new(SimDisk::new(clock.clone(), witness.clone())),
             cancelled: BTreeSet::new(),
             told_cancelled: BTreeSet::new(),
             releases: Vec::new(),
