@@ -107,6 +107,8 @@ pub(crate) fn transient(dice: &mut Dice) -> Reply {
     match dice.random_range(0..10) {
         0 => connexease::reply(503, None, b"no upstream"),
         1 => connexease::reply(429, Some(Duration::from_secs(2)), b"slow down"),
+        2 => too_fast("sec", 1),
+        3 => too_fast("min", 5),
         _ => read(TRANSIENT.choose(dice)),
     }
 }
