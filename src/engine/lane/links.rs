@@ -61,13 +61,13 @@ impl Lane {
         }
         let Some(roll) = self.rolls.get_mut(id) else { return };
         let needs_queue = wanted || !roll.arrivals.is_empty();
-        if needs_queue && !roll.prepared && !roll.preparing {
+        if needs_queue && !roll.prepared && !roll.preparing && !roll.noting {
             return self.prepare(id);
         }
         if wanted && roll.prepared && matches!(roll.link, Link::Closed) {
             return self.open(id);
         }
-        if roll.note == Note::Outdated {
+        if roll.note == Note::Outdated && !roll.noting {
             self.write_note(id);
         }
         if self.rolls.get(id).is_some_and(|roll| roll.has_idle_jobs(account_open)) {
@@ -118,6 +118,7 @@ impl Lane {
     fn prepare(&mut self, id: &CampaignId) {
         let Some(roll) = self.rolls.get_mut(id) else { return };
         roll.preparing = true;
+        roll.noting = true;
         roll.note = Note::Writing;
         let (broker, note, id) = (Arc::clone(&self.broker), roll.noted().to_bytes(), id.clone());
         let work = async move {
@@ -134,6 +135,7 @@ impl Lane {
         let retry_at = self.clock.now() + BROKER_RETRY;
         let Some(roll) = self.rolls.get_mut(id) else { return };
         roll.preparing = false;
+        roll.noting = false;
         if let Err(error) = result {
             tracing::warn!(campaign = %id, %error, "its queue cannot be made yet");
             roll.note = Note::Outdated;
@@ -288,6 +290,7 @@ impl Lane {
     fn write_note(&mut self, id: &CampaignId) {
         let Some(roll) = self.rolls.get_mut(id) else { return };
         roll.note = Note::Writing;
+        roll.noting = true;
         let (broker, note, id) = (Arc::clone(&self.broker), roll.noted().to_bytes(), id.clone());
         let work = async move {
             let result = broker.remember(&id, &note).await;
@@ -298,7 +301,12 @@ impl Lane {
 
     pub(super) fn on_noted(&mut self, id: &CampaignId, result: &Result<(), BrokerError>) {
         let retry_at = self.clock.now() + BROKER_RETRY;
-        let Some(roll) = self.rolls.get_mut(id).filter(|roll| roll.note == Note::Writing) else { return };
+        let Some(roll) = self.rolls.get_mut(id) else { return };
+        roll.noting = false;
+        self.attention.insert(id.clone());
+        if roll.note != Note::Writing {
+            return; // it is out of date already
+        }
         match result {
             Ok(()) => {
                 roll.note = Note::Current;

@@ -27,6 +27,8 @@ pub(super) struct Roll {
     pub(super) registered: bool,
     /// The note about it at the broker is out of date.
     pub(super) note: Note,
+    /// A note is on its way to the broker; one at a time, or an older one might come last.
+    pub(super) noting: bool,
     /// Deliveries not yet begun, at most the prefetch.
     pub(super) ready: VecDeque<Delivery>,
     /// The next job, looked at already and waiting for its turn.
@@ -87,6 +89,7 @@ impl Roll {
             unpreparable: false,
             registered,
             note: Note::Outdated,
+            noting: false,
             ready: VecDeque::new(),
             head: None,
             arrivals: Vec::new(),
