@@ -154,8 +154,10 @@ impl Lane {
     /// Lets a job come again later: a campaign whose queue cannot be made must not take the intake's room from all others.
     fn put_off(&self, id: &CampaignId, delivery: Delivery) {
         let (broker, id) = (Arc::clone(&self.broker), id.clone());
+        let mut message = moved(&delivery);
+        message.headers.redelivered = true; // should its original come again, it is sent long before this copy comes home
         let work = async move {
-            publish_until_confirmed(broker.as_ref(), &id, Place::Wait(PUT_OFF), &moved(&delivery)).await;
+            publish_until_confirmed(broker.as_ref(), &id, Place::Wait(PUT_OFF), &message).await;
             drop(ack_patiently(broker.as_ref(), &[delivery.tag]).await);
             Chore::Done
         };
