@@ -31,7 +31,7 @@ pub enum Exit {
     TempFail = 75,
     /// The configuration is wrong.
     Config = 78,
-    /// Stopped by Ctrl-C.
+    /// Stopped by a signal before all was done.
     Interrupted = 130,
 }
 

@@ -78,7 +78,7 @@ impl Writer {
         let due = self.next_due_ms.is_some_and(|due| due <= self.steady.now_ms());
         // an empty group means that time has passed or the end has come: nothing is left for later then
         let idle = settle.is_empty() && ops.is_empty();
-        let closed = !self.shared.slot.is_open();
+        let closed = idle && !self.shared.slot.is_open();
         for op in settle {
             if let Op::Settle(name, taken) = op {
                 self.settled.extend(taken.into_iter().map(|at| (name.clone(), at)));

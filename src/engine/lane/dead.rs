@@ -123,15 +123,18 @@ impl Lane {
                 continue;
             }
             let Ok(job) = Job::parse(&letter.message.body) else { continue };
-            let key = (id.clone(), job.id);
-            if job.campaign != *id || self.active.contains_key(&key) || self.untouched.contains(&key) {
+            if job.campaign != *id {
                 continue;
             }
+            let key = (id.clone(), job.id);
             if let Some(release) = released_now.get(&key.1) {
                 // A further copy of the same letter goes with it; a letter of another release is left for the next time.
                 if *release == letter.message.headers.release {
                     stale.push(letter.tag);
                 }
+                continue;
+            }
+            if self.active.contains_key(&key) || self.untouched.contains(&key) {
                 continue;
             }
             let entry = match self.store.find(&key.0, &key.1) {

@@ -129,7 +129,7 @@ fn decode_death(bytes: &[u8]) -> Option<Death> {
         meta: fields.varint()?.checked_sub(1).map(u32::try_from).transpose().ok()?,
         http_status: fields.varint()?.checked_sub(1).map(u16::try_from).transpose().ok()?,
         description: fields.text()?.to_owned(),
-        may_have_been_sent: fields.varint()? > 0,
+        may_have_been_sent: fields.varint().is_some_and(|flag| flag > 0), // what was written before it was known has none
     })
 }
 
