@@ -191,7 +191,8 @@ async fn a_queue_that_died_young_is_replaced_or_named() {
     let vhost = block_in_place(|| node.vhost());
     let rabbit = connected(&node, &vhost).await;
     let spring = campaign("spring");
-    sleep(Duration::from_secs(3)).await; // what is shared by the campaigns was declared just now, too
+    // What the campaigns share was declared before: once a later queue is safe from a kill, so is that.
+    rabbit.prepare(&campaign("autumn")).await.unwrap();
 
     // The daemon lives on: it knows that the queue was never bound, and replaces it.
     let preparing = {
