@@ -97,6 +97,22 @@ impl Pacer {
         pacer
     }
 
+    /// Goes on by another plan. What left still counts, and a hold stays.
+    pub fn replan(&mut self, plan: Plan, now: Instant) {
+        let old = std::mem::replace(&mut self.plan, plan).limits;
+        // What the gateway told of a lower limit is still so.
+        let told = |old: Option<u32>, in_force: Option<u32>, new: Option<u32>| match (old, in_force, new) {
+            (Some(old), Some(in_force), Some(new)) if in_force < old => Some(new.min(in_force)),
+            _ => new,
+        };
+        self.limits.second = told(old.second, self.limits.second, plan.limits.second);
+        self.limits.minute = told(old.minute, self.limits.minute, plan.limits.minute);
+        let windows = |limits: Limits| (limits.second.is_some(), limits.minute.is_some());
+        if windows(old) != windows(plan.limits) {
+            self.log.begin_anew(self.open(), now);
+        }
+    }
+
     /// Takes the next turn. It may lie a little ahead, so that the attempt can be written meanwhile.
     ///
     /// # Errors

@@ -130,6 +130,16 @@ impl SlidingLog {
         }
     }
 
+    /// Begins again as if busy: there are other windows to keep from now on. Requests keep their numbers; those that left before are no
+    /// longer known.
+    pub(super) fn begin_anew(&mut self, limits: Limits, now: Instant) {
+        let first = self.total();
+        *self = Self { first, overtaken: first, ..Self::as_if_busy(limits, now) };
+        for view in self.second.iter_mut().chain(&mut self.minute) {
+            view.next = first;
+        }
+    }
+
     pub(super) fn micros(&self, at: Instant) -> Micros {
         let length = at.saturating_duration_since(self.epoch).as_micros();
         Micros::try_from(length).unwrap_or(Micros::MAX)

@@ -1,5 +1,6 @@
 //! The pacer as a whole: turns, holds, headers, reserve.
 
+mod replanned;
 mod told;
 
 use proptest::prelude::*;
