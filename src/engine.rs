@@ -7,12 +7,13 @@ mod lane;
 pub(crate) mod laws;
 mod meter;
 mod note;
+mod reload;
 mod router;
 mod show;
 mod triage;
 mod view;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use handle::{CommandError, Handle};
 pub use note::Note;
+pub use reload::Reload;
 pub use view::{AccountView, CampaignView, DeadLetter, DeadSelection, PauseView, Resumed, WindowView};
 
 use crate::alert::Alerts;
@@ -33,7 +35,7 @@ use crate::job::AccountName;
 use crate::pacer::Plan;
 use crate::policy::Rules;
 use crate::store::{Store, StoreError};
-use router::Router;
+use router::{Kept, Router};
 
 /// Commands waiting for the engine; whoever asks waits longer than that.
 const COMMANDS: usize = 64;
@@ -137,12 +139,18 @@ impl Engine {
         let contents = parts.store.load()?;
         let (commands, received) = mpsc::channel(COMMANDS);
         let (pulse, seen) = watch::channel(Pulse::default());
-        let mut pauses: HashMap<PauseTarget, Pause> = contents.pauses.into_iter().collect();
-        let mut suppressed: HashMap<AccountName, HashSet<_>> = HashMap::new();
-        for (account, recipient) in contents.suppressed {
-            suppressed.entry(account).or_default().insert(recipient);
+        let mut pauses: HashMap<PauseTarget, Pause> = HashMap::new();
+        let mut kept: BTreeMap<AccountName, Kept> = BTreeMap::new();
+        for (target, pause) in contents.pauses {
+            match target {
+                PauseTarget::Account(name) => kept.entry(name).or_default().pause = Some(pause),
+                PauseTarget::Campaign(_) => drop(pauses.insert(target, pause)),
+            }
         }
-        let mut router = Router::new(parts, contents.behind, received, pulse);
+        for (account, recipient) in contents.suppressed {
+            kept.entry(account).or_default().suppressed.insert(recipient);
+        }
+        let mut router = Router::new(parts, contents.behind, kept, received, pulse);
         let mut campaigns: BTreeMap<AccountName, Vec<(Campaign, Option<Pause>)>> = BTreeMap::new();
         for campaign in contents.campaigns {
             let pause = pauses.remove(&PauseTarget::Campaign(campaign.id.clone()));
@@ -153,9 +161,7 @@ impl Engine {
         names.sort();
         names.dedup();
         for name in names {
-            let pause = pauses.remove(&PauseTarget::Account(name.clone()));
-            let suppressed = suppressed.remove(&name).unwrap_or_default();
-            router.add_lane(&name, pause, campaigns.remove(&name).unwrap_or_default(), suppressed);
+            router.add_lane(&name, campaigns.remove(&name).unwrap_or_default());
         }
         Ok((Self { router }, Handle::new(commands, seen)))
     }

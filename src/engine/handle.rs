@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::Pulse;
 use super::view::{AccountView, CampaignView, DeadLetter, DeadSelection, Resumed};
+use super::{Pulse, Reload};
 use crate::campaign::PauseTarget;
 use crate::job::CampaignId;
 
@@ -29,6 +29,7 @@ pub enum CommandError {
 /// What is asked, and where the answer goes.
 #[derive(Debug)]
 pub(super) enum Command {
+    Reload(Box<Reload>, oneshot::Sender<()>),
     Campaigns(oneshot::Sender<Vec<CampaignView>>),
     Accounts(oneshot::Sender<Vec<AccountView>>),
     Pause { target: PauseTarget, cause: String, length: Option<Duration>, answer: Answer<()> },
@@ -126,6 +127,14 @@ impl Handle {
     /// When there is no such campaign, broker or store failed (what was done until then stays done), or the engine is stopping.
     pub async fn requeue(&self, campaign: CampaignId, selection: DeadSelection) -> Result<u64, CommandError> {
         self.ask(|answer| Command::Requeue { campaign, selection, answer }).await?
+    }
+
+    /// Goes on by other accounts, rules and settings. Answered once they are in force.
+    ///
+    /// # Errors
+    /// When the engine is stopping.
+    pub async fn reload(&self, reload: Reload) -> Result<(), CommandError> {
+        self.ask(|answer| Command::Reload(Box::new(reload), answer)).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, CommandError> {

@@ -10,6 +10,7 @@ mod journal;
 mod leave;
 mod links;
 mod recall;
+mod reload;
 mod reply;
 mod roll;
 mod settle;
@@ -45,6 +46,7 @@ use crate::store::Store;
 pub(super) use command::LaneCommand;
 use journal::Journal;
 use leave::Ahead;
+pub(super) use reload::LaneReload;
 use roll::Roll;
 use settle::Chore;
 pub(super) use settle::bury_at;
@@ -135,7 +137,8 @@ enum Step {
 
 pub(super) struct Lane {
     account: AccountName,
-    gateway: Option<Arc<dyn Gateway>>,
+    /// Or why there is none.
+    gateway: Result<Arc<dyn Gateway>, Pause>,
     max_in_flight: usize,
     gate: Gate,
     pacer: Pacer,
@@ -184,9 +187,9 @@ impl Lane {
         let (now, wall) = (parts.clock.now(), parts.clock.wall());
         let (sink, events) = mpsc::channel(EVENTS);
         let unlimited = Plan::from(Limits { second: None, minute: None });
-        let (gateway, plan, max_in_flight, pause) = match parts.account {
-            Some(account) => (Some(account.gateway), account.plan, account.max_in_flight.max(1), parts.pause),
-            None => (None, unlimited, 0, Some(command::not_configured(&parts.name, wall))),
+        let (gateway, plan, max_in_flight) = match parts.account {
+            Some(account) => (Ok(account.gateway), account.plan, account.max_in_flight.max(1)),
+            None => (Err(reload::not_configured(&parts.name, wall)), unlimited, 0),
         };
         let rolls = parts.campaigns.into_iter();
         let rolls: BTreeMap<CampaignId, Roll> =
@@ -194,7 +197,7 @@ impl Lane {
         Self {
             gateway,
             max_in_flight,
-            gate: Gate::restored(pause, now, wall),
+            gate: Gate::restored(parts.pause, now, wall),
             pacer: Pacer::new(plan, now),
             history: History::default(),
             suppressed: parts.suppressed,
@@ -305,7 +308,7 @@ impl Lane {
 
     /// The account may send.
     const fn is_open(&self) -> bool {
-        self.gate.is_open() && self.gateway.is_some()
+        self.gate.is_open() && self.gateway.is_ok()
     }
 
     fn is_drained(&self) -> bool {

@@ -2,6 +2,7 @@
 
 mod pulse;
 mod recall;
+mod reload;
 
 use std::collections::{BTreeMap, HashSet};
 use std::pin::pin;
@@ -54,6 +55,15 @@ pub(super) struct Router {
     behind: bool,
     /// Unsorted dead letters and notes on their way.
     errands: JoinSet<()>,
+    /// What the store holds of accounts that have no lane yet.
+    kept: BTreeMap<AccountName, Kept>,
+}
+
+/// What the store holds of an account.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) pause: Option<Pause>,
+    pub(super) suppressed: HashSet<Recipient>,
 }
 
 /// The router's end of a lane.
@@ -69,7 +79,13 @@ enum Intake {
 }
 
 impl Router {
-    pub(super) fn new(parts: Parts, behind: bool, commands: mpsc::Receiver<Command>, pulse: watch::Sender<Pulse>) -> Self {
+    pub(super) fn new(
+        parts: Parts,
+        behind: bool,
+        kept: BTreeMap<AccountName, Kept>,
+        commands: mpsc::Receiver<Command>,
+        pulse: watch::Sender<Pulse>,
+    ) -> Self {
         let (lanes, accounts) = (BTreeMap::new(), BTreeMap::new());
         Self {
             parts,
@@ -81,6 +97,7 @@ impl Router {
             beats: Vec::new(),
             behind,
             errands: JoinSet::new(),
+            kept,
         }
     }
 
@@ -88,13 +105,8 @@ impl Router {
         self.parts.accounts.keys().cloned().collect()
     }
 
-    pub(super) fn add_lane(
-        &mut self,
-        name: &AccountName,
-        pause: Option<Pause>,
-        campaigns: Vec<(Campaign, Option<Pause>)>,
-        suppressed: HashSet<Recipient>,
-    ) {
+    pub(super) fn add_lane(&mut self, name: &AccountName, campaigns: Vec<(Campaign, Option<Pause>)>) {
+        let Kept { pause, suppressed } = self.kept.remove(name).unwrap_or_default();
         let (commands, received) = mpsc::channel(LANE_COMMANDS);
         let gauge = Arc::new(Gauge::default());
         self.accounts.extend(campaigns.iter().map(|(campaign, _)| (campaign.id.clone(), name.clone())));
@@ -258,7 +270,7 @@ impl Router {
         let account = known.or(asked).or_else(|| self.default_account()).unwrap_or_else(AccountName::unnamed);
         if !self.lanes.contains_key(&account) {
             tracing::error!(campaign = %campaign, account = %account, "the account does not stand in the configuration; its campaign waits");
-            self.add_lane(&account, None, Vec::new(), HashSet::new());
+            self.add_lane(&account, Vec::new());
         }
         self.accounts.insert(campaign.clone(), account.clone());
         let Some(lane) = self.lanes.get(&account) else { return };
@@ -283,13 +295,17 @@ impl Router {
 
     async fn command(&mut self, command: Command) {
         match command {
+            Command::Reload(reload, answer) => {
+                self.reload(*reload).await;
+                _ = answer.send(());
+            }
             Command::Campaigns(answer) => {
-                let views = self.ask_all(LaneCommand::Campaigns).await;
+                let views = self.ask_all(|_, answer| LaneCommand::Campaigns(answer)).await;
                 let mut all: Vec<_> = views.into_iter().flatten().collect();
                 all.sort_by(|a, b| a.id.cmp(&b.id));
                 drop(answer.send(all));
             }
-            Command::Accounts(answer) => drop(answer.send(self.ask_all(LaneCommand::Account).await)),
+            Command::Accounts(answer) => drop(answer.send(self.ask_all(|_, answer| LaneCommand::Account(answer)).await)),
             Command::Pause { target, cause, length, answer } => match self.lane_of(&target) {
                 Ok(lane) => pass(lane, LaneCommand::Pause { target, cause, length, answer }).await,
                 Err(error) => drop(answer.send(Err(error))),
@@ -330,11 +346,11 @@ impl Router {
         self.lane_of(&PauseTarget::Campaign(campaign.clone()))
     }
 
-    async fn ask_all<T>(&mut self, question: impl Fn(oneshot::Sender<T>) -> LaneCommand) -> Vec<T> {
+    async fn ask_all<T>(&mut self, question: impl Fn(&AccountName, oneshot::Sender<T>) -> LaneCommand) -> Vec<T> {
         let mut answers = Vec::with_capacity(self.lanes.len());
-        for lane in self.lanes.values() {
+        for (name, lane) in &self.lanes {
             let (answer, answered) = oneshot::channel();
-            pass(lane, question(answer)).await;
+            pass(lane, question(name, answer)).await;
             answers.push(answered);
         }
         let mut all = Vec::with_capacity(answers.len());

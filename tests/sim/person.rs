@@ -1,10 +1,13 @@
-//! People: they pause and resume, cancel, release dead letters, set the clock, fill the disk, pull cables, enqueue more, and help.
+//! People: they pause and resume, reload the configuration, cancel, release dead letters, set the clock, fill the disk, pull cables, enqueue more, and help.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use campaignd::campaign::PauseTarget;
-use campaignd::engine::{CommandError, DeadSelection};
-use campaignd::job::CampaignId;
+use campaignd::engine::{CommandError, DeadSelection, Reload};
+use campaignd::job::{AccountName, CampaignId};
+use campaignd::pacer::Limits;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use tokio::time::Instant;
@@ -20,7 +23,7 @@ impl World {
     pub(crate) async fn meddle(&mut self, life: &Life) {
         let seconds = Duration::from_secs(self.dice.random_range(1..10));
         let (campaign, account) = (self.some_campaign(), self.some_account());
-        match self.dice.random_range(0..22) {
+        match self.dice.random_range(0..24) {
             0 => self.pause(life, campaign, None).await,
             1 => self.pause(life, campaign, Some(seconds)).await,
             2 => self.pause(life, account, None).await,
@@ -37,6 +40,7 @@ impl World {
             16 => self.requeue(life, campaign).await,
             17 => self.list(life, campaign).await,
             18 | 19 => self.enqueue_more().await,
+            20 | 21 => self.reload(life, true).await,
             _ => {}
         }
     }
@@ -55,6 +59,36 @@ impl World {
     fn some_account(&mut self) -> PauseTarget {
         let at = self.dice.random_range(0..self.gateways.len());
         PauseTarget::Account(self.gateways.keys().nth(at).unwrap().clone())
+    }
+
+    /// The configuration is read again: as it was, or with lower limits, fewer places or an account less.
+    async fn reload(&mut self, life: &Life, reduced: bool) {
+        let mut accounts = self.accounts();
+        if reduced {
+            let gone = self.dice.random_bool(0.3).then(|| self.some_account());
+            accounts.retain(|name, _| gone != Some(PauseTarget::Account(name.clone())));
+            for account in accounts.values_mut() {
+                let part = self.dice.random_range(1..=4);
+                let limits = account.plan.limits;
+                let less = |limit: Option<u32>| limit.map(|limit| (limit / part).max(1));
+                account.plan = Limits { second: less(limits.second), minute: less(limits.minute) }.into();
+                account.max_in_flight = self.dice.random_range(1..=account.max_in_flight);
+            }
+        }
+        let gone: BTreeSet<AccountName> = self.gateways.keys().filter(|name| !accounts.contains_key(name)).cloned().collect();
+        let reload = Reload { accounts, rules: Arc::clone(&self.rules), settings: self.settings() };
+        self.witness.note(|| format!("reload without {gone:?}"));
+        self.reduced |= reduced;
+        self.witness.configured_again();
+        let answer = tokio::time::timeout(PATIENCE, life.handle.reload(reload)).await;
+        if answer.is_ok_and(|answer| answer.is_ok()) {
+            self.reduced = reduced;
+            self.witness.fired("the configuration is reloaded");
+            if !gone.is_empty() {
+                self.witness.fired("an account is no longer configured");
+            }
+            self.witness.told_unconfigured(gone);
+        }
     }
 
     async fn pause(&mut self, life: &Life, target: PauseTarget, length: Option<Duration>) {
@@ -141,6 +175,9 @@ impl World {
         let accounts: Vec<_> = self.gateways.keys().cloned().map(PauseTarget::Account).collect();
         let campaigns: Vec<CampaignId> = self.producers.iter().map(|producer| producer.id.clone()).collect();
         self.gateways.values().for_each(|gateway: &SimGateway| gateway.top_up(30));
+        if self.reduced {
+            self.reload(life, false).await;
+        }
         for target in accounts.into_iter().chain(campaigns.into_iter().map(PauseTarget::Campaign)) {
             self.resume(life, target).await;
         }

@@ -35,6 +35,8 @@ struct Inner {
     /// How often a person has begun or done a resume: an odd number means one is under way.
     resumes: BTreeMap<PauseTarget, u64>,
     paces: BTreeMap<AccountName, Pace>,
+    /// Accounts that a person was told do not stand in the configuration any more.
+    unconfigured: BTreeSet<AccountName>,
     /// Accounts whose gateway has asked for a rest: when it did, and until when.
     rests: BTreeMap<AccountName, (Instant, Instant)>,
     /// Jobs whose delay is on disk, by their release: when it is over.
@@ -103,6 +105,7 @@ impl Witness {
             holds: BTreeMap::new(),
             resumes: BTreeMap::new(),
             paces: BTreeMap::new(),
+            unconfigured: BTreeSet::new(),
             rests: BTreeMap::new(),
             delays: BTreeMap::new(),
         };
@@ -150,7 +153,19 @@ impl Witness {
 
     /// A daemon lives from now on, and believes these limits.
     pub(crate) fn life_begins(&self, account: &AccountName, limit: Limit) {
-        self.lock().paces.entry(account.clone()).or_default().life_begins(limit, Instant::now());
+        let mut inner = self.lock();
+        inner.paces.entry(account.clone()).or_default().life_begins(limit, Instant::now());
+        inner.unconfigured.remove(account);
+    }
+
+    /// The configuration is about to be read again.
+    pub(crate) fn configured_again(&self) {
+        self.lock().unconfigured.clear();
+    }
+
+    /// It was read, and these accounts do not stand in it.
+    pub(crate) fn told_unconfigured(&self, accounts: BTreeSet<AccountName>) {
+        self.lock().unconfigured = accounts;
     }
 
     /// A daemon has died. What it had been told and had not written is forgotten; `durable` is what its disk says is paused until
@@ -257,6 +272,9 @@ impl Witness {
             inner.violation(format!(
                 "a request to {to} left before the time was over that the gateway of {account} had asked for"
             ));
+        }
+        if inner.unconfigured.contains(account) {
+            inner.violation(format!("a request of {account}, which does not stand in the configuration"));
         }
         match inner.paces.entry(account.clone()).or_default().departs(now) {
             Ok(full) => full.into_iter().for_each(|what| inner.fired(what)),

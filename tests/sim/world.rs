@@ -48,7 +48,9 @@ pub(crate) struct World {
     pub(crate) releases: Vec<(CampaignId, DeadSelection)>,
     /// A ledger has been lost.
     pub(crate) bereft: bool,
-    rules: Arc<Rules>,
+    pub(crate) rules: Arc<Rules>,
+    /// A reload has left accounts out or lowered their limits.
+    pub(crate) reduced: bool,
 }
 
 /// One life of the daemon.
@@ -174,6 +176,7 @@ impl World {
             told_cancelled: BTreeSet::new(),
             releases: Vec::new(),
             bereft: false,
+            reduced: false,
             dice,
             clock,
             gateways,
@@ -204,14 +207,11 @@ impl World {
     fn start(&mut self, dies_after: Option<u32>) -> Life {
         self.disk = Arc::new(self.disk.next_life(self.dice.random(), self.plan.disk, dies_after));
         self.witness.note(|| format!("the daemon is started, dies after {dies_after:?} writes"));
-        let mut accounts = BTreeMap::new();
         for (number, of) in self.plan.accounts.iter().enumerate() {
-            let name = account(number);
-            self.witness.life_begins(&name, of.limit);
-            let gateway = Arc::new(self.gateways[&name].clone()) as Arc<dyn Gateway>;
-            let limits = Limits { second: Some(of.limit.second), minute: Some(of.limit.minute) };
-            accounts.insert(name, Account { gateway, plan: limits.into(), max_in_flight: of.max_in_flight });
+            self.witness.life_begins(&account(number), of.limit);
         }
+        let accounts = self.accounts();
+        self.reduced = false;
         let parts = Parts {
             broker: Arc::new(self.broker.clone()),
             store: Arc::clone(&self.disk) as Arc<dyn Store>,
@@ -220,13 +220,28 @@ impl World {
             alerts: Alerts::channel().0,
             clock: self.clock.clone(),
             dice: Dice::seed_from_u64(self.dice.random()),
-            settings: Settings { prefetch: self.dice.random_range(1..64), ..Settings::default() },
+            settings: self.settings(),
         };
         let (engine, handle) = Engine::build(parts).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { _ = engine.run(async { drop(stopped.await) }).await });
         Life { handle, tasks, stop: Some(stop) }
+    }
+
+    /// The accounts as they stand in the configuration.
+    pub(crate) fn accounts(&self) -> BTreeMap<AccountName, Account> {
+        let built = self.plan.accounts.iter().enumerate().map(|(number, of)| {
+            let name = account(number);
+            let gateway = Arc::new(self.gateways[&name].clone()) as Arc<dyn Gateway>;
+            let limits = Limits { second: Some(of.limit.second), minute: Some(of.limit.minute) };
+            (name, Account { gateway, plan: limits.into(), max_in_flight: of.max_in_flight })
+        });
+        built.collect()
+    }
+
+    pub(crate) fn settings(&mut self) -> Settings {
+        Settings { prefetch: self.dice.random_range(1..64), ..Settings::default() }
     }
 
     /// A life that ends early: at a write, by kill -9, or by a polite stop that may be cut short.

@@ -2,20 +2,17 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::roll::Roll;
 use super::settle::reply;
-use super::{Lane, Step};
-use crate::alert::{Alert, Status};
+use super::{Lane, LaneReload, Step};
 use crate::broker::{Delivery, SubscriptionId};
 use crate::campaign::{Announcement, Campaign, Options, Pause, PauseTarget, Phase};
 use crate::engine::handle::Answer;
 use crate::engine::view::{AccountView, CampaignView, DeadLetter, DeadSelection, Resumed};
 use crate::engine::{CommandError, show};
-use crate::job::{AccountName, CampaignId};
+use crate::job::CampaignId;
 use crate::outcome::later;
-use crate::policy::{Scope, Severity};
+use crate::policy::Scope;
 use crate::store::Change;
 
 /// A command to one lane.
@@ -47,6 +44,8 @@ pub(in crate::engine) enum LaneCommand {
         selection: DeadSelection,
         answer: Answer<u64>,
     },
+    /// Another account, other rules and settings.
+    Reload(Box<LaneReload>, tokio::sync::oneshot::Sender<()>),
     /// The intake's link has ended.
     IntakeEnded(SubscriptionId),
     /// Something came by the intake for a campaign of this account, known or new.
@@ -55,21 +54,6 @@ pub(in crate::engine) enum LaneCommand {
         announcement: Option<Announcement>,
         delivery: Delivery,
     },
-}
-
-/// The pause of an account that does not stand in the configuration.
-pub(super) fn not_configured(name: &AccountName, now: Timestamp) -> Pause {
-    Pause {
-        cause: format!("account {name} does not stand in the configuration"),
-        rule: Some("account-not-configured".into()),
-        since: now,
-        until: None,
-        by: "daemon".into(),
-        advice: format!(
-            "Add [accounts.{name}] to the configuration and restart campaignd; its jobs are untouched and go on then."
-        ),
-        probe: false,
-    }
 }
 
 impl Lane {
@@ -88,6 +72,10 @@ impl Lane {
             LaneCommand::Cancel { campaign, answer } => self.cancel(&campaign, answer),
             LaneCommand::Dead { campaign, selection, bodies, answer } => self.list(campaign, selection, bodies, answer),
             LaneCommand::Requeue { campaign, selection, answer } => self.requeue(campaign, selection, answer),
+            LaneCommand::Reload(reload, answer) => {
+                self.reload(*reload);
+                reply(answer, ());
+            }
             LaneCommand::IntakeEnded(intake) => self.forget_arrivals(intake),
             LaneCommand::Arrived { campaign, announcement, delivery } => self.arrived(&campaign, announcement, delivery),
         }
@@ -113,10 +101,9 @@ impl Lane {
     fn resume(&mut self, target: PauseTarget, answer: Answer<Resumed>) {
         let now = self.clock.now();
         let resumed = match &target {
-            PauseTarget::Account(name) => {
-                if self.gateway.is_none() {
-                    let cause = not_configured(name, self.clock.wall());
-                    return reply(answer, Err(CommandError::Conflict(format!("{}. {}", cause.cause, cause.advice))));
+            PauseTarget::Account(_) => {
+                if let Err(pause) = &self.gateway {
+                    return reply(answer, Err(CommandError::Conflict(format!("{}. {}", pause.cause, pause.advice))));
                 }
                 self.history.forget(&target);
                 let lifted = self.gate.resume(now);
@@ -124,7 +111,7 @@ impl Lane {
                 self.lifted(lifted, None, &target, now)
             }
             PauseTarget::Campaign(id) => {
-                let account_pause = self.gate.pause().map(|pause| show::account_pause(&self.account, pause));
+                let account_pause = self.account_pause().map(|pause| show::account_pause(&self.account, pause));
                 let Some(roll) = self.rolls.get_mut(id) else {
                     return reply(answer, Err(CommandError::NotFound(target)));
                 };
@@ -212,19 +199,7 @@ impl Lane {
         tracing::info!(campaign = %id, account = %self.account, ?options, "registered");
         self.rolls.insert(id.clone(), Roll::new(campaign, None, false, now, wall));
         self.put_campaign(id, Some(Step::Registered(id.clone())), now);
-        if self.gateway.is_none() {
-            let pause = not_configured(&self.account, wall);
-            self.alerts.raise(Alert {
-                status: Status::Firing,
-                severity: Severity::Critical,
-                rule: "account-not-configured".into(),
-                account: Some(self.account.clone()),
-                campaign: Some(id.clone()),
-                summary: format!("campaign {id} waits: {}", pause.cause),
-                advice: pause.advice,
-                at: wall,
-            });
-        }
+        self.complain_of_configuration(id);
     }
 
     fn announced(&mut self, id: &CampaignId, announcement: &Announcement) {

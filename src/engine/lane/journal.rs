@@ -80,6 +80,11 @@ impl<Step> Journal<Step> {
         }
     }
 
+    /// How long smaller groups wait for more, from now on.
+    pub(super) const fn set_linger(&mut self, linger: Duration) {
+        self.linger = linger;
+    }
+
     /// A ledger record, and the step that waits for it.
     pub(super) fn record(&mut self, campaign: &CampaignId, record: Record, step: Option<Step>, now: Instant) {
         match self.pending.ledger.get_mut(campaign) {

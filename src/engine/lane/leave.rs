@@ -106,7 +106,7 @@ impl Lane {
 
     /// The request leaves, unless something has paused it meanwhile.
     fn send(&mut self, key: Key, now: Instant) {
-        let (Some(gateway), true) = (self.gateway.clone(), self.may_leave(&key)) else { return self.unsend(key, now) };
+        let (Ok(gateway), true) = (self.gateway.clone(), self.may_leave(&key)) else { return self.unsend(key, now) };
         let Some(active) = self.active.get_mut(&key) else { return };
         active.begun = now;
         if let Some(slot) = &mut active.slot {

@@ -337,7 +337,7 @@ impl Lane {
     /// Writes the account's pause to the broker, or takes it away there.
     pub(super) fn tend_note(&mut self, now: Instant) {
         // what is not configured is paused for that, and says so at every start
-        if self.note != Note::Outdated || now < self.note_retry_at || self.gateway.is_none() {
+        if self.note != Note::Outdated || now < self.note_retry_at || self.gateway.is_err() {
             return;
         }
         self.note = Note::Writing;

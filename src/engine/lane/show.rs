@@ -10,7 +10,7 @@ impl Lane {
     pub(super) fn campaign_views(&mut self) -> Vec<CampaignView> {
         let now = self.clock.now();
         let open = self.is_open();
-        let account = self.gate.pause().map(|pause| account_pause(&self.account, pause));
+        let account = self.account_pause().map(|pause| account_pause(&self.account, pause));
         let running = self.rolls.values().filter(|roll| roll.state(open) == "running").count().max(1);
         let share = self.pacer.rate().map(|rate| rate / running as f64);
         let views = self.rolls.values_mut().map(|roll| {
@@ -57,8 +57,8 @@ impl Lane {
         let open = self.rolls.values().filter(|roll| roll.campaign.ended.is_none()).count();
         AccountView {
             name: self.account.clone(),
-            configured: self.gateway.is_some(),
-            pause: self.gate.pause().map(|pause| account_pause(&self.account, pause)),
+            configured: self.gateway.is_ok(),
+            pause: self.account_pause().map(|pause| account_pause(&self.account, pause)),
             campaigns: open as u64,
             in_flight: self.sending as u64,
             most_in_flight: self.pacer.most_in_flight(self.max_in_flight) as u64,

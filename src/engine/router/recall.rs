@@ -1,6 +1,6 @@
 //! What the broker remembers against what the store knows: a ledger that was lost, or put back from an older copy, is found out here.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::iter::successors;
 use std::time::Duration;
@@ -109,7 +109,7 @@ impl Router {
 
     fn ensure_lane(&mut self, account: &AccountName) {
         if !self.lanes.contains_key(account) {
-            self.add_lane(account, None, Vec::new(), HashSet::new());
+            self.add_lane(account, Vec::new());
         }
     }
 
