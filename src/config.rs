@@ -127,6 +127,20 @@ impl Config {
         Some(config)
     }
 
+    /// The sections that differ from a later `other` in what a daemon cannot change while it runs.
+    #[must_use]
+    pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
+        let broker = Broker { prefetch: self.broker.prefetch, ..other.broker.clone() };
+        let sections = [
+            ("[broker]", self.broker != broker),
+            ("[state]", self.state != other.state),
+            ("[alerts]", self.alerts != other.alerts),
+            ("[admin]", self.admin != other.admin),
+            ("[log]", self.log != other.log),
+        ];
+        sections.into_iter().filter_map(|(section, differs)| differs.then_some(section)).collect()
+    }
+
     /// The account for campaigns that name none: the one marked so, or the only one.
     #[must_use]
     pub fn default_account(&self) -> Option<&AccountName> {

@@ -1,9 +1,11 @@
 //! The one place where the daemon's real parts are built. Build binds and opens, run starts, and at the end drains.
 
+mod reload;
+
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ use crate::policy::{Rules, Severity};
 use crate::store::Store;
 use crate::store::sled::SledStore;
 use crate::{admin, dice, notify};
+pub use reload::Reloader;
 
 /// After the engine: longest wait for the broker to take its goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -88,6 +91,12 @@ impl Daemon {
         };
         let (engine, handle) = Engine::build(parts).map_err(|error| Failure::new(Exit::Io, error))?;
         Ok(Self { engine, handle, broker, dispatcher, admin })
+    }
+
+    /// Gives the running daemon its configuration again: `config` is what it was built from, read from `path`.
+    #[must_use]
+    pub fn reloader(&self, path: Option<PathBuf>, config: Config) -> Reloader {
+        Reloader::new(path, config, self.handle.clone())
     }
 
     /// Where the admin API listens.

@@ -54,10 +54,24 @@ pub fn stopping(limit: Duration) {
     Line::open().say(&mut Voice::default(), |_| says);
 }
 
+/// Says that the configuration is being read again.
+pub fn reloading() {
+    // systemd takes the word only with the time it was said, so that it knows which reload is meant.
+    let Ok(NotifyState::MonotonicUsec(since)) = NotifyState::monotonic_usec_now() else { return };
+    Line::open().say(&mut Voice::default(), |_| vec![Say::Reloading, Say::Since(since)]);
+}
+
+/// Says that the daemon goes on after that.
+pub fn reloaded() {
+    Line::open().say(&mut Voice::default(), |_| vec![Say::Ready]);
+}
+
 /// What systemd can be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Say {
     Ready,
+    Reloading,
+    Since(i128),
     Status(String),
     Watchdog,
     WatchdogLimit(Duration),
@@ -140,6 +154,8 @@ impl Say {
     fn state(&self) -> NotifyState<'_> {
         match self {
             Self::Ready => NotifyState::Ready,
+            Self::Reloading => NotifyState::Reloading,
+            Self::Since(time) => NotifyState::MonotonicUsec(*time),
             Self::Status(text) => NotifyState::Status(text.lines().next().unwrap_or_default()),
             Self::Watchdog => NotifyState::Watchdog,
             Self::WatchdogLimit(time) => NotifyState::WatchdogUsec(micros(*time)),

@@ -1,4 +1,5 @@
-//! What the system asks of a command that runs for long: SIGTERM and SIGINT to stop, SIGHUP to be ignored aloud.
+//! What the system asks of a command that runs for long: SIGTERM and SIGINT to stop, SIGHUP to read the configuration again, which only
+//! the daemon does.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -10,6 +11,15 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// To stop; the signal's name.
+    Stop(&'static str),
+    /// To read the configuration again.
+    Reload,
 }
 
 impl Signals {
@@ -27,14 +37,22 @@ impl Signals {
         })
     }
 
+    /// Waits for the next signal.
+    pub async fn next(&mut self) -> Asked {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+
     /// Waits until somebody asks to stop, and gives the signal's name. A second call waits for the next time.
     pub async fn stop(&mut self) -> &'static str {
         loop {
-            tokio::select! {
-                biased;
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => tracing::info!("SIGHUP ignored: restart the service to read the configuration again"),
+            match self.next().await {
+                Asked::Stop(signal) => return signal,
+                Asked::Reload => tracing::info!("SIGHUP ignored: there is nothing to reload"),
             }
         }
     }

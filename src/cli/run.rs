@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 
 use super::{Exit, Failure};
 use crate::config::{Config, process_env};
-use crate::daemon::{Daemon, Ended};
-use crate::signals::Signals;
+use crate::daemon::{Daemon, Ended, Reloader};
+use crate::signals::{Asked, Signals};
 use crate::units::show_duration;
 use crate::{logging, notify};
 
@@ -16,7 +16,10 @@ use crate::{logging, notify};
 #[command(
     after_long_help = "The daemon runs in the foreground until SIGTERM or Ctrl-C. Then it takes no more jobs, finishes the \
     requests that are in flight (at most [engine] drain-timeout), and exits with 0. A second signal ends it at once; nothing is lost \
-    by that either: what was in flight is recognised at the next start.\n\nWhile the broker is away it waits and says so. \
+    by that either: what was in flight is recognised at the next start.\n\nSIGHUP (`systemctl reload campaignd`) reads \
+    the configuration, the keys and the rules again: [accounts], [gateway], [policy], [engine] and [broker] prefetch hold from then on, \
+    without interrupting what is in flight; the rest at the next start. If anything is wrong, the log says what, and everything goes \
+    on as before.\n\nWhile the broker is away it waits and says so. \
     `campaignd check` tries everything out beforehand."
 )]
 pub(super) struct Args {}
@@ -32,18 +35,19 @@ pub(super) async fn run(_args: Args, globals: &super::Globals) -> Result<Exit, F
     }
     let daemon = Daemon::build(&config, secrets).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = config.source, admin = %daemon.admin_address(), "campaignd starts");
-    Ok(operate(daemon, &config, signals).await)
+    let reloader = daemon.reloader(globals.config.clone(), config);
+    Ok(operate(daemon, reloader, signals).await)
 }
 
 /// From the start to the end, which the first signal asks for and the second one forces.
-async fn operate(daemon: Daemon, config: &Config, mut signals: Signals) -> Exit {
+async fn operate(daemon: Daemon, mut reloader: Reloader, mut signals: Signals) -> Exit {
     let (stop, stopped) = oneshot::channel::<()>();
     let mut running = pin!(daemon.run(async { drop(stopped.await) }));
     let signal = tokio::select! {
         ended = &mut running => return ending(ended),
-        signal = signals.stop() => signal,
+        signal = reload_until_stopped(&mut reloader, &mut signals) => signal,
     };
-    let limit = config.engine.drain_timeout;
+    let limit = reloader.config().engine.drain_timeout;
     tracing::info!(signal, "stopping: finishing what is in flight, for at most {}", show_duration(limit));
     notify::stopping(limit);
     drop(stop);
@@ -52,6 +56,25 @@ async fn operate(daemon: Daemon, config: &Config, mut signals: Signals) -> Exit 
         signal = signals.stop() => {
             tracing::warn!(signal, "stopped at once; what was in flight is recognised at the next start");
             Exit::Interrupted
+        }
+    }
+}
+
+/// Reloads whenever it is asked to; gives the name of the signal that asks to stop.
+async fn reload_until_stopped(reloader: &mut Reloader, signals: &mut Signals) -> &'static str {
+    let mut reloads = false;
+    loop {
+        let asked = tokio::select! {
+            biased;
+            asked = signals.next() => asked,
+            () = reloader.reload(), if reloads => {
+                reloads = false;
+                continue;
+            }
+        };
+        match asked {
+            Asked::Stop(signal) => return signal,
+            Asked::Reload => reloads = true, // one under way begins again: the files may have changed since
         }
     }
 }

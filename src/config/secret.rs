@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::mistake::{Mistake, Place};
 use super::reader::Section;
@@ -37,6 +37,18 @@ enum Kind {
     Env(String),
     /// It stood in the configuration itself.
     Literal(SecretString),
+}
+
+/// The same source, wherever it is named. What is kept there may have changed.
+impl PartialEq for SecretSource {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::File(a), Kind::File(b)) => a == b,
+            (Kind::Credential(a), Kind::Credential(b)) | (Kind::Env(a), Kind::Env(b)) => a == b,
+            (Kind::Literal(a), Kind::Literal(b)) => a.expose_secret() == b.expose_secret(),
+            _ => false,
+        }
+    }
 }
 
 /// The keys of a section that say where one secret is.

@@ -21,7 +21,7 @@ const fn secs(n: u64) -> Duration {
 const HOUR: Duration = secs(3600);
 
 /// `[broker]`: where jobs wait.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Broker {
     /// Which one.
     pub kind: BrokerKind,
@@ -242,7 +242,7 @@ impl Engine {
 }
 
 /// `[state]`: what the daemon remembers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct State {
     /// Its directory.
     pub dir: PathBuf,
@@ -276,7 +276,7 @@ impl Policy {
 }
 
 /// `[alerts]`: telling people.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Alerts {
     /// The same rule and account alerts once within this time.
     pub window: Duration,
@@ -301,7 +301,7 @@ impl Alerts {
 }
 
 /// `[admin]`: the admin API.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Admin {
     /// Where it listens; always loopback.
     pub listen: SocketAddr,
@@ -323,7 +323,7 @@ impl Admin {
 }
 
 /// `[log]`: logs go to standard error.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Log {
     /// In which form.
     pub format: LogFormat,

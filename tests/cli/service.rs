@@ -89,7 +89,7 @@ impl Place {
 }
 
 #[test]
-fn it_tells_systemd_when_it_is_ready_alive_and_stopping() {
+fn it_tells_systemd_when_it_is_ready_alive_reloading_and_stopping() {
     let place = Place::embedded("http://127.0.0.1:1", "");
     let mut daemon = place.run();
     let before = place.told("READY=1");
@@ -99,7 +99,10 @@ fn it_tells_systemd_when_it_is_ready_alive_and_stopping() {
     }
     assert!(get(place.admin, "/healthz").unwrap().starts_with("HTTP/1.1 200"));
     daemon.signal("HUP");
-    daemon.logs("SIGHUP ignored");
+    let reloading = place.told("RELOADING=1");
+    assert!(reloading.iter().any(|line| line.starts_with("MONOTONIC_USEC=")), "{reloading:?}");
+    place.told("READY=1");
+    daemon.logs("reloaded");
     daemon.signal("TERM");
     let stopping = place.told("STOPPING=1");
     assert!(stopping.iter().any(|line| line.starts_with("EXTEND_TIMEOUT_USEC=")), "{stopping:?}");

@@ -15,6 +15,7 @@ mod kills;
 mod policy_rows;
 #[path = "../support/process.rs"]
 mod process;
+mod reload;
 mod restarts;
 mod stage;
 mod state;
