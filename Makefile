@@ -18,8 +18,8 @@ test: install-tools ## formatting, lints, every test
 sim: ## seeded disasters in simulated time: SEEDS worlds from seed FIRST on; make sim SEEDS=1 FIRST=4711 repeats one
 	SIM_SEEDS=$(or $(SEEDS),100000) SIM_FIRST=$(or $(FIRST),0) $(CARGO) test --locked --release --test sim -- --nocapture disasters
 
-chaos: install-tools ## real kills and cuts: ROUNDS rounds from seed FIRST on; make chaos CASE=daemon (or send, pause) ROUNDS=1 FIRST=7 repeats one
-	CHAOS_ROUNDS=$(or $(ROUNDS),200) CHAOS_FIRST=$(or $(FIRST),0) $(CARGO) test --locked --test chaos -- --nocapture --test-threads 1 $(CASE)
+chaos: install-tools ## real kills and cuts: ROUNDS rounds from seed FIRST on, SIDE_BY_SIDE=3 at a time; make chaos CASE=daemon (or send, pause) ROUNDS=1 FIRST=7 repeats one
+	CHAOS_ROUNDS=$(or $(ROUNDS),200) CHAOS_FIRST=$(or $(FIRST),0) CHAOS_SIDE_BY_SIDE=$(or $(SIDE_BY_SIDE),3) $(CARGO) test --locked --test chaos -- --nocapture --test-threads 1 $(CASE)
 
 pacing: ## the pacer against a simulated gateway: SEEDS runs of each kind; prints its figures
 	PACING_SEEDS=$(or $(SEEDS),1000) PACING_FIRST=$(or $(FIRST),0) $(CARGO) test --locked --release --test pacing -- --nocapture

@@ -27,9 +27,10 @@ mod support;
 mod verdict;
 mod world;
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use plan::Plan;
@@ -48,26 +49,40 @@ fn from_env(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Every round, also after one that failed.
-async fn rounds(kind: &'static str, short: u64, mut round: impl AsyncFnMut(u64) -> Report) {
-    let mut summary = Summary::new(kind);
-    let first = from_env("CHAOS_FIRST", 0);
-    for seed in first..first + from_env("CHAOS_ROUNDS", short) {
-        let began = Instant::now();
-        summary.add(seed, began, AssertUnwindSafe(round(seed)).catch_unwind().await.ok());
-    }
-    summary.close();
+/// Every round, also after one that failed: `CHAOS_SIDE_BY_SIDE` at a time, each in a place of its own. Most of a round is waiting.
+fn rounds<P>(kind: &'static str, short: u64, place: impl Fn() -> P + Sync, round: impl AsyncFn(u64, &P) -> Report + Sync) {
+    let summary = Mutex::new(Summary::new(kind));
+    let (first, count, taken) = (from_env("CHAOS_FIRST", 0), from_env("CHAOS_ROUNDS", short), AtomicU64::new(0));
+    let take_turns = || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let place = place();
+        loop {
+            let turn = taken.fetch_add(1, Ordering::Relaxed);
+            if turn >= count {
+                return;
+            }
+            let began = Instant::now();
+            let report = catch_unwind(AssertUnwindSafe(|| runtime.block_on(round(first + turn, &place))));
+            summary.lock().unwrap().add(first + turn, began, report.ok());
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..from_env("CHAOS_SIDE_BY_SIDE", 1).min(count) {
+            scope.spawn(take_turns);
+        }
+    });
+    summary.into_inner().unwrap().close();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn daemon() {
-    let node = Box::leak(Box::new(RabbitNode::start())); // of its own: it is killed
-    rounds("daemon", DAEMON_ROUNDS, async |seed| daemon_round::run(&Plan::daemon(seed), node).await).await;
+#[test]
+fn daemon() {
+    let node = || &*Box::leak(Box::new(RabbitNode::start())); // each of its own: it is killed
+    rounds("daemon", DAEMON_ROUNDS, node, async |seed, node| daemon_round::run(&Plan::daemon(seed), node).await);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn send() {
-    rounds("send", SEND_ROUNDS, async |seed| send_round::run(&Plan::send(seed)).await).await;
+#[test]
+fn send() {
+    rounds("send", SEND_ROUNDS, || (), async |seed, ()| send_round::run(&Plan::send(seed)).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
