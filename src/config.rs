@@ -241,8 +241,7 @@ impl Config {
     #[must_use]
     pub fn notes(&self) -> Vec<Mistake> {
         let mut notes = Vec::new();
-        let local = self.gateway.base_url.host_str().is_some_and(|host| matches!(host, "localhost" | "127.0.0.1" | "[::1]"));
-        if self.gateway.base_url.scheme() == "http" && !local {
+        if self.gateway.base_url.exposes_key() {
             let what = "[gateway] base-url: over http:// the API key can be read on the way".into();
             notes.push(Mistake { place: self.gateway.place.clone(), what, remedy: "use https://".into() });
         }

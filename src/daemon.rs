@@ -185,7 +185,7 @@ pub fn broker_settings(config: &Config, uri: SecretString) -> rabbitmq::Settings
 /// How the configuration says to reach the gateway, for one account.
 pub fn gateway_settings(config: &Config, key: SecretString, max_in_flight: usize) -> connexease::Settings {
     connexease::Settings {
-        base_url: config.gateway.base_url.to_string(),
+        base_url: config.gateway.base_url.clone(),
         connect_timeout: config.gateway.connect_timeout,
         request_timeout: config.gateway.request_timeout,
         max_answer_bytes: config.gateway.max_answer,
@@ -269,6 +269,6 @@ mod tests {
         let ours = gateway_settings(defaults, "k".into(), defaults.gateway.max_in_flight);
         let theirs = connexease::Settings { base_url: ours.base_url.clone(), ..connexease::Settings::new("k".into()) };
         assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
-        assert_eq!(ours.base_url.trim_end_matches('/'), connexease::DEFAULT_BASE_URL);
+        assert_eq!(ours.base_url, connexease::BaseUrl::default());
     }
 }

@@ -89,8 +89,11 @@ async fn work(variant: &str, dir: &Path, base_url: String, jobs: u64, uri: Strin
     } else {
         Arc::new(MemoryStore::default())
     };
-    let settings =
-        connexease::Settings { base_url, max_in_flight: IN_FLIGHT, ..connexease::Settings::new(KEY.to_owned().into()) };
+    let settings = connexease::Settings {
+        base_url: base_url.parse()?,
+        max_in_flight: IN_FLIGHT,
+        ..connexease::Settings::new(KEY.to_owned().into())
+    };
     let limits = Limits { second: None, minute: None };
     let account = Account { gateway: Arc::new(Connexease::new(settings)?), plan: limits.into(), max_in_flight: IN_FLIGHT };
     let name = "bench".parse()?;

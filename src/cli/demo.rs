@@ -19,7 +19,7 @@ use super::{Exit, Failure};
 use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::engine::{Account, CampaignView, PauseView, Settings};
-use crate::gateway::connexease::{self, Connexease};
+use crate::gateway::connexease::{self, BaseUrlError, Connexease};
 use crate::gateway::simulator::{Controls, DEFAULT_KEY, Key, Options, Running, Simulator};
 use crate::pacer::Limits;
 use crate::policy::Rules;
@@ -111,7 +111,7 @@ async fn gateway(args: &Args, limits: Limits) -> Result<Running, Failure> {
 
 fn account(gateway: &Running, limits: Limits) -> Result<Account, Failure> {
     let settings = connexease::Settings {
-        base_url: gateway.base_url(),
+        base_url: gateway.base_url().parse().map_err(|error: BaseUrlError| Failure::new(Exit::Software, error))?,
         request_timeout: REQUEST_LIMIT,
         max_in_flight: IN_FLIGHT,
         ..connexease::Settings::new(DEFAULT_KEY.to_owned().into())

@@ -5,11 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::Url;
-
 use super::mistake::Place;
 use super::reader::{Reader, Section};
 use super::secret::{Keys, SecretSource};
+use crate::gateway::connexease::{BaseUrl, BaseUrlError};
 use crate::job::AccountName;
 use crate::pacer::{Limits, Pace, Plan, Reserve};
 use crate::units;
@@ -76,8 +75,8 @@ impl Broker {
 /// `[gateway]`: the Connexease Gateway.
 #[derive(Debug, Clone)]
 pub struct Gateway {
-    /// Its address, without a path.
-    pub base_url: Url,
+    /// Its address.
+    pub base_url: BaseUrl,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for one answer, from the start of the request.
@@ -95,7 +94,7 @@ pub struct Gateway {
 impl Gateway {
     pub(super) fn read(reader: &Reader<'_>) -> Option<Self> {
         let mut section = reader.section("gateway");
-        let base_url = section.parsed("base-url", base_url);
+        let base_url = section.parsed("base-url", |text| text.parse().map_err(|error: BaseUrlError| error.to_string()));
         let gateway = Self {
             connect_timeout: section.duration("connect-timeout", Duration::from_millis(100)..=secs(60)),
             request_timeout: section.duration("request-timeout", Duration::from_millis(100)..=secs(300)),
@@ -119,17 +118,6 @@ fn limits(section: &mut Section<'_, '_>) -> Option<Limits> {
 
 fn max_in_flight(section: &mut Section<'_, '_>) -> Option<usize> {
     section.number("max-in-flight", 1..=10_000).and_then(|found| usize::try_from(found.value).ok())
-}
-
-/// A login or a query in it would end up in logs.
-fn base_url(text: &str) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|_| "must be an address such as https://api.gateway.connexease.com")?;
-    let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
-    match url.scheme() {
-        "http" | "https" if plain && url.has_host() => Ok(url),
-        "http" | "https" => Err("must be an address without login, query or fragment".into()),
-        _ => Err("must begin with https:// (or http:// for a simulated gateway)".into()),
-    }
 }
 
 /// `[accounts.NAME]`: one gateway API key with its limits.

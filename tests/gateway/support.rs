@@ -14,7 +14,7 @@ pub(crate) const TO: u64 = 905_321_234_567;
 /// Settings for a gateway on this machine, with little patience.
 pub(crate) fn settings(base_url: &str) -> Settings {
     Settings {
-        base_url: base_url.to_owned(),
+        base_url: base_url.parse().unwrap(),
         connect_timeout: Duration::from_secs(5),
         request_timeout: Duration::from_secs(20),
         ..Settings::new(SecretString::from(DEFAULT_KEY))

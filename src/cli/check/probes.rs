@@ -118,7 +118,7 @@ async fn ask(config: &Config) -> Result<u16, String> {
         .timeout(config.gateway.request_timeout)
         .build()
         .map_err(|error| innermost(&error))?;
-    let answer = client.get(config.gateway.base_url.clone()).send().await.map_err(|error| innermost(&error))?;
+    let answer = client.get(config.gateway.base_url.url().clone()).send().await.map_err(|error| innermost(&error))?;
     Ok(answer.status().as_u16())
 }
 

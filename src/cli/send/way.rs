@@ -10,7 +10,7 @@ use crate::config::{Config, process_env};
 use crate::daemon;
 use crate::engine::Account;
 use crate::exit::{Exit, Failure};
-use crate::gateway::connexease::Connexease;
+use crate::gateway::connexease::{BaseUrlError, Connexease};
 use crate::gateway::simulator::{self, DEFAULT_KEY, Key, Running, Simulator};
 use crate::job::AccountName;
 use crate::pacer::{Limits, Plan};
@@ -154,8 +154,7 @@ fn read_key(path: &Path) -> Result<String, Failure> {
 }
 
 fn set_base(config: &mut Config, url: &str) -> Result<(), Failure> {
-    let parsed = url.parse::<reqwest::Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    config.gateway.base_url = parsed
-        .ok_or_else(|| Failure::new(Exit::Usage, "--gateway must be an address such as https://api.gateway.connexease.com"))?;
+    let parsed = url.parse().map_err(|error: BaseUrlError| Failure::new(Exit::Usage, format_args!("--gateway {error}")));
+    config.gateway.base_url = parsed?;
     Ok(())
 }
