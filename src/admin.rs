@@ -23,7 +23,7 @@ use axum::middleware::from_fn;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
-pub(crate) use dead::grouped;
+pub(crate) use dead::Groups;
 pub use refusal::Trouble;
 pub use wire::{DeadGroup, DeadQuery, PauseOrder, Published, Requeued};
 

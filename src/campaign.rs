@@ -24,6 +24,9 @@ pub struct Campaign {
     pub id: CampaignId,
     /// The account it sends by.
     pub account: AccountName,
+    /// The account it was announced for, when a job that came before the announcement had tied it to another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_account: Option<AccountName>,
     /// How it sends.
     #[serde(default)]
     pub options: Options,
@@ -53,6 +56,12 @@ pub struct Campaign {
     /// Its ledger has been cleaned up; only the counts remain.
     #[serde(default)]
     pub ledger_gone: bool,
+    /// What the ledger that was cleaned up had counted: jobs that come all the same are counted on top of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleaned_counts: Option<Counts>,
+    /// The ledger says of some of its dead letters that they are released, and they may not be published yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub releasing: bool,
 }
 
 /// How long the queue of a campaign whose ledger was lost must be quiet before the campaign counts as over.
@@ -131,6 +140,7 @@ impl Campaign {
         Self {
             id,
             account,
+            asked_account: None,
             options,
             announced: false,
             phase: Phase::Running,
@@ -141,7 +151,25 @@ impl Campaign {
             counts_since: None,
             queue_gone: false,
             ledger_gone: false,
+            cleaned_counts: None,
+            releasing: false,
         }
+    }
+
+    /// Brings the counts in line with `replayed`, a sum over the records that its ledger holds now.
+    pub fn recount(&mut self, replayed: Option<&Counts>) {
+        let before =
+            if self.ledger_gone { Some(self.cleaned_counts.get_or_insert_with(|| self.counts.clone()).clone()) } else { None };
+        self.counts = self.counts.with_replayed(replayed.unwrap_or(&Counts::default()));
+        if let Some(before) = before {
+            self.counts.add(&before);
+        }
+    }
+
+    /// Its ledger is cleaned up; what it had counted stays.
+    pub fn clean_up(&mut self) {
+        self.ledger_gone = true;
+        self.cleaned_counts = Some(self.counts.clone());
     }
 
     /// Takes a ledger record into the counts.
@@ -177,7 +205,7 @@ impl Campaign {
         self.counts.catch_up(&noted.counts);
         self.queue_gone &= noted.queue_gone;
         match noted.phase {
-            Phase::Running => self.reopen(),
+            Phase::Running => drop(self.reopen()),
             Phase::Cancelled => (self.phase, self.ended) = (Phase::Cancelled, noted.ended),
             // it is so again once nothing comes any more
             Phase::Finished => {}
@@ -210,13 +238,16 @@ impl Campaign {
         can
     }
 
-    /// A finished campaign goes on: more jobs were announced, or a dead letter was released.
-    pub fn reopen(&mut self) {
-        if self.phase == Phase::Finished {
+    /// A finished campaign goes on: more jobs were announced, one came late, or a dead letter was released. Not one whose ledger is cleaned up: nobody
+    /// can tell any more who got it.
+    pub fn reopen(&mut self) -> bool {
+        let can = self.phase == Phase::Finished && !self.ledger_gone;
+        if can {
             self.phase = Phase::Running;
             self.ended = None;
             self.queue_gone = false;
         }
+        can
     }
 }
 
@@ -252,7 +283,7 @@ mod tests {
             "finished once, and nothing left to call off"
         );
         campaign.queue_gone = true;
-        campaign.reopen();
+        assert!(campaign.reopen());
         assert_eq!((campaign.phase, campaign.ended, campaign.queue_gone), (Phase::Running, None, false));
     }
 
@@ -330,7 +361,7 @@ mod tests {
     fn a_cancelled_campaign_stays_cancelled() {
         let mut campaign = campaign();
         assert!(campaign.cancel(NOW));
-        campaign.reopen();
+        assert!(!campaign.reopen());
         assert_eq!(campaign.phase, Phase::Cancelled);
     }
 
@@ -345,7 +376,30 @@ mod tests {
         campaign.queue_gone = true;
         assert!(!campaign.is_forgettable(day, later(1)));
         assert!(campaign.is_forgettable(day, later(2)));
-        campaign.ledger_gone = true;
+        campaign.clean_up();
         assert!(!campaign.is_forgettable(day, later(2)), "once is enough");
+        assert!(!campaign.reopen(), "nobody knows any more who got it");
+    }
+
+    #[test]
+    fn what_comes_after_its_ledger_was_cleaned_up_is_counted_on_top() {
+        let mut campaign = campaign();
+        campaign.counts.announce(Some("file"), 2);
+        for job in ["1", "2"] {
+            campaign.apply(&Record::new(job.parse().unwrap(), None, 0, JobState::Sent { wamid: "w".into() }, 1, 0, 0));
+        }
+        campaign.clean_up();
+        let stray = campaign.counts.batch_index(Some("stray"));
+        let death = crate::broker::Death::new(NOW, "campaign-over");
+        let late = Record::new("1".parse().unwrap(), None, stray, JobState::Dead(death), 0, 0, 0);
+        campaign.apply(&late);
+        let told = campaign.counts.clone();
+        assert_eq!((told.enqueued(), told.sent, told.dead, told.waiting()), (3, 2, 1, 0));
+        let mut replayed = Counts::default();
+        replayed.apply(&late);
+        campaign.recount(Some(&replayed));
+        assert_eq!(campaign.counts, told, "as before the restart");
+        campaign.recount(None);
+        assert_eq!((campaign.counts.enqueued(), campaign.counts.sent), (2, 2), "nothing but what was cleaned up");
     }
 }

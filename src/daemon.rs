@@ -203,6 +203,7 @@ pub fn settings(config: &Config) -> engine::Settings {
         linger: config.engine.commit_linger,
         ledger_retention: config.engine.ledger_retention,
         most_lost_attempts: config.engine.most_lost_attempts,
+        ..engine::Settings::default()
     }
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-pub use handle::{CommandError, Handle};
+pub use handle::{CommandError, Handle, Letters};
 pub use note::Note;
 pub use reload::Reload;
 pub use view::{AccountView, CampaignView, DeadLetter, DeadSelection, PauseView, Resumed, WindowView};
@@ -90,6 +90,8 @@ pub struct Settings {
     pub linger: Duration,
     /// How long a campaign's ledger is kept after its end.
     pub ledger_retention: Duration,
+    /// Most dead letters that one subscription holds while a shelf is walked along; a longer shelf takes several.
+    pub shelf_page: u16,
     /// Attempts in a row during which the daemon may die before the job is parked as poison, whatever its campaign says; at least 1.
     pub most_lost_attempts: u32,
 }
@@ -102,6 +104,7 @@ impl Default for Settings {
             drain: Duration::from_secs(30),
             linger: Duration::from_millis(10),
             ledger_retention: Duration::from_secs(30 * 24 * 3600),
+            shelf_page: 10_000,
             most_lost_attempts: 5,
         }
     }

@@ -3,14 +3,20 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
 
 use super::Desk;
-use super::campaigns::{Body, Id, json_or_default};
+use super::campaigns::{Body as Text, Id, json_or_default};
 use super::refusal::Refusal;
 use super::wire::{DeadGroup, DeadQuery, Requeued};
-use crate::engine::{DeadLetter, DeadSelection};
+use crate::broker::Death;
+use crate::engine::{DeadLetter, DeadSelection, Letters};
 use crate::job::CampaignId;
 
 /// Dead letters shown when no limit is asked for.
@@ -19,19 +25,35 @@ const DEFAULT_LIMIT: u64 = 1000;
 type Shelf = Result<Path<String>, PathRejection>;
 type Asked = Result<Query<DeadQuery>, QueryRejection>;
 
-pub(super) async fn list(State(desk): State<Desk>, shelf: Shelf, asked: Asked) -> Result<Json<Vec<DeadLetter>>, Refusal> {
+/// A JSON array, written while the shelf is walked along: however many there are, few are in memory.
+pub(super) async fn list(State(desk): State<Desk>, shelf: Shelf, asked: Asked) -> Result<Response, Refusal> {
     let Query(query) = asked?;
     let mut selection = selection(&query)?;
     selection.limit.get_or_insert(DEFAULT_LIMIT);
-    Ok(Json(desk.engine.dead(named(shelf)?, selection, query.bodies).await?))
+    let mut letters = desk.engine.dead(named(shelf)?, selection, query.bodies).await?;
+    let first = letters.next().await?;
+    let rest = stream::try_unfold((letters, first), async |(mut letters, next): (Letters, Option<DeadLetter>)| {
+        let Some(letter) = next else { return Ok(None) };
+        let mut text = serde_json::to_vec(&letter).map_err(std::io::Error::other)?;
+        let next = letters.next().await.map_err(std::io::Error::other)?;
+        text.extend(next.iter().map(|_| b','));
+        Ok::<_, std::io::Error>(Some((Bytes::from(text), (letters, next))))
+    });
+    let bracket = |text: &'static str| stream::iter([Ok(Bytes::from_static(text.as_bytes()))]);
+    let body = Body::from_stream(bracket("[").chain(rest).chain(bracket("]")));
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 pub(super) async fn groups(State(desk): State<Desk>, shelf: Shelf, asked: Asked) -> Result<Json<Vec<DeadGroup>>, Refusal> {
-    let letters = desk.engine.dead(named(shelf)?, selection(&asked?.0)?, false).await?;
-    Ok(Json(grouped(letters)))
+    let mut letters = desk.engine.dead(named(shelf)?, selection(&asked?.0)?, false).await?;
+    let mut groups = Groups::default();
+    while let Some(letter) = letters.next().await? {
+        groups.add(letter.death);
+    }
+    Ok(Json(groups.sorted()))
 }
 
-pub(super) async fn requeue(State(desk): State<Desk>, id: Id, body: Body) -> Result<Json<Requeued>, Refusal> {
+pub(super) async fn requeue(State(desk): State<Desk>, id: Id, body: Text) -> Result<Json<Requeued>, Refusal> {
     let selection: DeadSelection = json_or_default(body)?;
     let requeued = desk.engine.requeue(id?.0, selection).await?;
     Ok(Json(Requeued { requeued }))
@@ -54,12 +76,14 @@ fn selection(query: &DeadQuery) -> Result<DeadSelection, Refusal> {
     })
 }
 
-/// By reason and codes, the most frequent first.
-pub(crate) fn grouped(letters: Vec<DeadLetter>) -> Vec<DeadGroup> {
-    let mut groups: BTreeMap<(String, Option<String>, Option<u32>, bool), DeadGroup> = BTreeMap::new();
-    for DeadLetter { death, .. } in letters {
+/// Dead letters added up by reason and codes.
+#[derive(Default)]
+pub(crate) struct Groups(BTreeMap<(String, Option<String>, Option<u32>, bool), DeadGroup>);
+
+impl Groups {
+    pub(crate) fn add(&mut self, death: Death) {
         let key = (death.reason.clone(), death.code.clone(), death.meta, death.may_have_been_sent);
-        let group = groups.entry(key).or_insert_with(|| DeadGroup {
+        let group = self.0.entry(key).or_insert_with(|| DeadGroup {
             reason: death.reason,
             code: death.code,
             meta: death.meta,
@@ -76,35 +100,27 @@ pub(crate) fn grouped(letters: Vec<DeadLetter>) -> Vec<DeadGroup> {
             group.description = death.description;
         }
     }
-    let mut groups: Vec<DeadGroup> = groups.into_values().collect();
-    groups.sort_by_key(|group| std::cmp::Reverse(group.count));
-    groups
+
+    /// The most frequent first.
+    pub(crate) fn sorted(self) -> Vec<DeadGroup> {
+        let mut groups: Vec<DeadGroup> = self.0.into_values().collect();
+        groups.sort_by_key(|group| std::cmp::Reverse(group.count));
+        groups
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::Death;
-
-    fn letter(reason: &str, meta: Option<u32>, at: i64) -> DeadLetter {
-        let at = jiff::Timestamp::from_second(at).unwrap();
-        let description = format!("at {at}");
-        DeadLetter {
-            campaign: "c".parse().unwrap(),
-            job: None,
-            to: None,
-            death: Death { meta, description, ..Death::new(at, reason) },
-            attempts: 1,
-            release: 0,
-            first_seen: None,
-            body: None,
-        }
-    }
 
     #[test]
     fn groups_count_and_keep_the_last_words() {
-        let groups =
-            grouped(vec![letter("a", None, 3), letter("b", Some(1), 5), letter("b", Some(1), 9), letter("b", Some(2), 1)]);
+        let mut groups = Groups::default();
+        for (reason, meta, at) in [("a", None, 3), ("b", Some(1), 5), ("b", Some(1), 9), ("b", Some(2), 1)] {
+            let at = jiff::Timestamp::from_second(at).unwrap();
+            groups.add(Death { meta, description: format!("at {at}"), ..Death::new(at, reason) });
+        }
+        let groups = groups.sorted();
         let seen: Vec<_> = groups.iter().map(|g| (g.reason.as_str(), g.meta, g.count)).collect();
         assert_eq!(seen, [("b", Some(1), 2), ("a", None, 1), ("b", Some(2), 1)]);
         assert_eq!((groups[0].first.as_second(), groups[0].last.as_second()), (5, 9));

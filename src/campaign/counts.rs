@@ -145,6 +145,22 @@ impl Counts {
         Self { batches, ..replayed.clone() }
     }
 
+    /// Adds what `others` have counted; the announcements stay.
+    pub fn add(&mut self, others: &Self) {
+        let places =
+            [StateTag::Opened, StateTag::Delayed, StateTag::Sent, StateTag::Dead, StateTag::Cancelled, StateTag::Expired];
+        let mut others = others.clone();
+        for tag in places {
+            if let (Some(place), Some(more)) = (self.place(tag), others.place(tag)) {
+                *place += *more;
+            }
+        }
+        self.duplicates += others.duplicates;
+        for (batch, more) in self.batches.iter_mut().zip(&others.batches) {
+            batch.seen += more.seen;
+        }
+    }
+
     /// Takes up the announcements of `later` counts of the same campaign.
     pub fn catch_up(&mut self, later: &Self) {
         for noted in &later.batches {
@@ -160,13 +176,6 @@ impl Counts {
         for batch in &mut self.batches {
             batch.announced = batch.announced.map(|announced| announced.min(batch.seen));
         }
-    }
-
-    /// The counts with nothing but the announcements: what a replay of the ledger starts from.
-    #[must_use]
-    pub fn before_any_record(&self) -> Self {
-        let batches = self.batches.iter().map(|batch| Batch { seen: 0, ..batch.clone() }).collect();
-        Self { batches, ..Self::default() }
     }
 }
 
@@ -257,7 +266,7 @@ mod tests {
                 let in_flight = entries.values().filter(|entry| entry.state == JobState::Opened).count() as u64;
                 prop_assert_eq!(counts.in_flight, in_flight);
             }
-            let mut replayed = counts.before_any_record();
+            let mut replayed = counts.with_replayed(&Counts::default());
             records.iter().for_each(|record| replayed.apply(record));
             prop_assert_eq!(&replayed, &counts);
             let mut from_nothing = Counts::default();

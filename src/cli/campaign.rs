@@ -152,6 +152,15 @@ pub(super) fn describe(view: &CampaignView) -> String {
         ),
         format!("since      {}", clock(view.created)),
     ];
+    if let Some(asked) = &view.asked_account {
+        lines.push(format!(
+            "announced  for account {asked}, after a job had tied it to {}: jobs that name {asked} go to the dead letters",
+            view.account
+        ));
+    }
+    if view.ledger_gone {
+        lines.push("ledger     cleaned up: nobody can tell any more who got it, so nothing of this id is sent again".to_owned());
+    }
     lines.extend(view.ended.map(|ended| format!("ended      {}", clock(ended))));
     if let Some(since) = view.counts_since {
         lines.push(format!(
@@ -234,6 +243,8 @@ pub(super) mod tests {
             created: at,
             ended: None,
             counts_since: None,
+            asked_account: None,
+            ledger_gone: false,
         }
     }
 

@@ -93,7 +93,8 @@ impl Client {
     }
 
     async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, CallError> {
-        self.send(request).await?.json().await.map_err(|error| self.nonsense(&error))
+        let answer = self.send(request).await?.json().await;
+        answer.map_err(|error: reqwest::Error| if error.is_decode() { self.nonsense(&error) } else { self.unreachable(&error) })
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, CallError> {
@@ -110,6 +111,8 @@ impl Client {
         let address = format!("{} ([admin] listen in {})", self.base.authority(), self.source);
         let message = if error.is_timeout() && !error.is_connect() {
             format!("the daemon at {address} did not answer in time; its log says more: journalctl -u campaignd")
+        } else if error.is_body() {
+            format!("the daemon at {address} broke its answer off; its log says more: journalctl -u campaignd")
         } else {
             let why = root_cause(error);
             format!(

@@ -11,11 +11,12 @@ use rand::SeedableRng;
 
 use super::batch::{Batch, BatchArgs};
 use super::enqueue::{Door, Ended, publish};
-use super::local::{Eyes, Local, Seen, outcomes, run_beside};
+use super::local::{Eyes, Local, Seen, engine_failure, outcomes, run_beside};
 use super::progress::Progress;
 use super::table::{harmless, print};
 use super::words::{count, many, span};
 use super::{Exit, Failure};
+use crate::admin::Groups;
 use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::engine::{Account, CampaignView, PauseView, Settings};
@@ -166,8 +167,10 @@ impl Show<'_> {
                 Seen::Over(view) => {
                     self.progress.end();
                     print(format_args!("\nover after {}", span(began.elapsed())))?;
-                    let letters = self.eyes.dead(&campaign).await?;
-                    outcomes(&view, &letters)?;
+                    let letters = self.eyes.dead(&campaign).await?.all().await.map_err(|error| engine_failure(&error))?;
+                    let mut groups = Groups::default();
+                    letters.iter().for_each(|letter| groups.add(letter.death.clone()));
+                    outcomes(&view, &groups.sorted())?;
                     return Ok((view, letters));
                 }
             }

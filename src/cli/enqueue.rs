@@ -1,5 +1,6 @@
 //! `campaignd enqueue`: publish a campaign's jobs from CSV or NDJSON.
 
+mod known;
 mod preflight;
 mod publish;
 
@@ -17,6 +18,8 @@ use crate::broker::rabbitmq::{self, ConnectError, RabbitMq, Role};
 use crate::clock::Clock;
 use crate::config::{BrokerKind, Config, process_env};
 use crate::daemon::broker_settings;
+use known::known;
+pub(super) use known::over_for_good;
 use preflight::Preflight;
 pub(super) use preflight::warnings;
 pub(super) use publish::{Door, Ended, publish};
@@ -47,6 +50,7 @@ const HELP: &str = r#"Files:
 
 The whole file is checked first. If one row is wrong, nothing is published and every wrong row is listed.
 Each recipient of a campaign gets one message, however often the file is enqueued: interrupted or in doubt, run the same command again.
+A campaign that was cancelled, or is so long over that nobody can tell any more who got it, takes no more: use another id.
 
 Look first:  campaignd enqueue --campaign spring --recipients recipients.csv --message message.json --dry-run"#;
 
@@ -54,17 +58,21 @@ Look first:  campaignd enqueue --campaign spring --recipients recipients.csv --m
 pub(super) async fn run(args: Args, globals: &Globals) -> Result<Exit, Failure> {
     let config = Config::load(globals.config.as_deref())?;
     let batch = Batch::read(&args.batch, Clock::system().wall())?;
-    let preflight = Preflight::new(&batch, &config);
+    let known = known(&config, &batch.plan.campaign).await;
+    let preflight = Preflight::new(&batch, &config, known.as_ref());
     if args.dry_run {
         if args.json {
             print_json(&preflight)?
         } else {
             print(preflight.text())?
         }
-        let sound = args.batch.skip_invalid || batch.survey.rejected == 0;
+        let sound = (args.batch.skip_invalid || batch.survey.rejected == 0) && preflight.refused().is_none();
         return Ok(if sound && batch.survey.jobs > 0 { Exit::Ok } else { Exit::Data });
     }
     batch.insist(args.batch.skip_invalid)?;
+    if let Some(why) = preflight.refused() {
+        return Err(Failure::new(Exit::Data, format_args!("{why}; nothing was published")));
+    }
     if batch.survey.rejected > 0 {
         warn(&batch.wrong_rows());
     }

@@ -16,7 +16,7 @@ use super::progress::Progress;
 use super::table::{Table, harmless, print};
 use super::words::{count, percent};
 use super::{Exit, Failure};
-use crate::admin::grouped;
+use crate::admin::DeadGroup;
 use crate::alert::{Alert, Alerts, Status};
 use crate::broker::embedded::Embedded;
 use crate::broker::{Broker, Source};
@@ -24,7 +24,7 @@ use crate::campaign::PauseTarget;
 use crate::clock::Clock;
 use crate::dice;
 use crate::engine::{
-    Account, CampaignView, CommandError, DeadLetter, DeadSelection, Drained, Engine, Handle, Parts, PauseView, Settings,
+    Account, CampaignView, CommandError, DeadSelection, Drained, Engine, Handle, Letters, Parts, PauseView, Settings,
 };
 use crate::job::{AccountName, CampaignId};
 use crate::policy::{Rules, Severity};
@@ -187,7 +187,7 @@ impl Eyes {
     }
 
     /// Its dead letters, with their bodies.
-    pub(super) async fn dead(&self, campaign: &CampaignId) -> Result<Vec<DeadLetter>, Failure> {
+    pub(super) async fn dead(&self, campaign: &CampaignId) -> Result<Letters, Failure> {
         let letters = self.handle.dead(campaign.clone(), DeadSelection::default(), true).await;
         letters.map_err(|error| engine_failure(&error))
     }
@@ -212,7 +212,7 @@ fn tell(progress: &Progress, alert: &Alert) -> Result<(), Failure> {
 }
 
 /// What became of every job, and why some failed.
-pub(super) fn outcomes(view: &CampaignView, dead: &[DeadLetter]) -> Result<(), Failure> {
+pub(super) fn outcomes(view: &CampaignView, failed: &[DeadGroup]) -> Result<(), Failure> {
     let mut table = Table::new(["outcome", "jobs", "share"]).right([1, 2]);
     let rows = [
         ("sent", view.sent, true),
@@ -229,11 +229,11 @@ pub(super) fn outcomes(view: &CampaignView, dead: &[DeadLetter]) -> Result<(), F
     }
     print("")?;
     table.print()?;
-    if dead.is_empty() {
+    if failed.is_empty() {
         return Ok(());
     }
     print("\nWhy they failed:")?;
-    print_groups(&grouped(dead.to_vec()))
+    print_groups(failed)
 }
 
 /// A pause, and how to go on.

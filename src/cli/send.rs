@@ -5,7 +5,7 @@ mod place;
 mod way;
 
 use super::batch::{Batch, BatchArgs};
-use super::enqueue::{Door, Ended, publish, warn, warnings};
+use super::enqueue::{Door, Ended, over_for_good, publish, warn, warnings};
 use super::local::{Eyes, Local, Seen, outcomes, run_beside, tell_lost_ledger, tell_pause};
 use super::progress::Progress;
 use super::table::{harmless, print};
@@ -111,9 +111,8 @@ impl Work<'_> {
     async fn send(&mut self) -> Result<Option<Seen>, Failure> {
         let campaign = &self.batch.plan.campaign;
         if let Some(view) = self.eyes.look(campaign).await? {
-            if view.state == "cancelled" {
-                let what = format!("campaign {campaign} was cancelled; use another campaign id, or another --state-dir");
-                return Err(Failure::new(Exit::Data, what));
+            if let Some(why) = over_for_good(&view) {
+                return Err(Failure::new(Exit::Data, format_args!("{why}, or another --state-dir")));
             }
             self.insist_on_the_same(&view)?;
             self.go_on(&view).await?;
@@ -171,9 +170,9 @@ impl Work<'_> {
 
     /// What became of every job; the failed ones each by itself in a file.
     async fn outcomes(&self, view: &CampaignView) -> Result<(), Failure> {
-        let letters = self.eyes.dead(&view.id).await?;
-        outcomes(view, &letters)?;
-        if let Some(path) = failed::write(self.place.dir(), &letters)? {
+        let (groups, path) = failed::write(self.place.dir(), self.eyes.dead(&view.id).await?).await?;
+        outcomes(view, &groups)?;
+        if let Some(path) = path {
             print(format_args!("\nEach of them, with its recipient: {}", path.display()))?;
             print("To send those again that surely did not arrive: the same command with --retry-failed")?;
         }

@@ -26,6 +26,9 @@ pub enum CommandError {
     Unavailable(String),
 }
 
+/// Letters between a walk along a shelf and whoever reads them.
+const LETTERS: usize = 64;
+
 /// What is asked, and where the answer goes.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -35,11 +38,14 @@ pub(super) enum Command {
     Pause { target: PauseTarget, cause: String, length: Option<Duration>, answer: Answer<()> },
     Resume { target: PauseTarget, answer: Answer<Resumed> },
     Cancel { campaign: CampaignId, answer: Answer<()> },
-    Dead { campaign: CampaignId, selection: DeadSelection, bodies: bool, answer: Answer<Vec<DeadLetter>> },
+    Dead { campaign: CampaignId, selection: DeadSelection, bodies: bool, reader: Reader },
     Requeue { campaign: CampaignId, selection: DeadSelection, answer: Answer<u64> },
 }
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, CommandError>>;
+
+/// Where the letters of a shelf go, one by one, and none after the last.
+pub(super) type Reader = mpsc::Sender<Result<Option<DeadLetter>, CommandError>>;
 
 /// Asks the engine things. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -111,20 +117,19 @@ impl Handle {
     /// The campaign's dead letters, oldest first. Nothing is lost or reordered by looking.
     ///
     /// # Errors
-    /// When there is no such campaign, the broker failed, or the engine is stopping.
-    pub async fn dead(
-        &self,
-        campaign: CampaignId,
-        selection: DeadSelection,
-        bodies: bool,
-    ) -> Result<Vec<DeadLetter>, CommandError> {
-        self.ask(|answer| Command::Dead { campaign, selection, bodies, answer }).await?
+    /// When the engine is stopping; what else goes wrong is told by [`Letters::next`].
+    pub async fn dead(&self, campaign: CampaignId, selection: DeadSelection, bodies: bool) -> Result<Letters, CommandError> {
+        let (reader, letters) = mpsc::channel(LETTERS);
+        let command = Command::Dead { campaign, selection, bodies, reader };
+        self.commands.send(command).await.map_err(|_| CommandError::Stopping)?;
+        Ok(Letters(letters))
     }
 
-    /// Releases dead letters: back to the campaign's jobs under a new release number. How many there were.
+    /// Releases dead letters: back to the campaign's jobs under a new release number. How many there were. Once it returns, nothing
+    /// keeps them from being sent: a daemon that starts after a kill goes on with it.
     ///
     /// # Errors
-    /// When there is no such campaign, broker or store failed (what was done until then stays done), or the engine is stopping.
+    /// When there is no such campaign, broker or store failed (what was released until then stays so), or the engine is stopping.
     pub async fn requeue(&self, campaign: CampaignId, selection: DeadSelection) -> Result<u64, CommandError> {
         self.ask(|answer| Command::Requeue { campaign, selection, answer }).await?
     }
@@ -141,5 +146,31 @@ impl Handle {
         let (answer, answered) = oneshot::channel();
         self.commands.send(command(answer)).await.map_err(|_| CommandError::Stopping)?;
         answered.await.map_err(|_| CommandError::Stopping)
+    }
+}
+
+/// Dead letters, one after the other: however many there are, few are in memory.
+#[derive(Debug)]
+pub struct Letters(mpsc::Receiver<Result<Option<DeadLetter>, CommandError>>);
+
+impl Letters {
+    /// The next one; none at the end.
+    ///
+    /// # Errors
+    /// When there is no such campaign, the broker failed, or the engine stops. Nothing comes after that.
+    pub async fn next(&mut self) -> Result<Option<DeadLetter>, CommandError> {
+        self.0.recv().await.unwrap_or(Err(CommandError::Stopping))
+    }
+
+    /// All that are left, in memory.
+    ///
+    /// # Errors
+    /// As [`Letters::next`].
+    pub async fn all(mut self) -> Result<Vec<DeadLetter>, CommandError> {
+        let mut all = Vec::new();
+        while let Some(letter) = self.next().await? {
+            all.push(letter);
+        }
+        Ok(all)
     }
 }

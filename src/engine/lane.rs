@@ -6,6 +6,7 @@
 mod begin;
 mod command;
 mod dead;
+mod end;
 mod journal;
 mod leave;
 mod links;
@@ -30,6 +31,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
 
 use super::gate::Gate;
+use super::handle::Answer as ToPerson;
 use super::meter::Meter;
 use super::{Account, Settings};
 use crate::alert::Alerts;
@@ -132,7 +134,10 @@ enum Step {
     Announced(CampaignId, Tag),
     Answer(Box<dyn FnOnce() + Send>),
     Untouched(Key),
-    Release(Box<dead::Release>),
+    /// Releases are in the ledger; the walk along the shelf goes on.
+    Letters(Box<dead::Round>),
+    /// A campaign is cancelled on disk; whoever did it is told once the broker knows of it too.
+    Cancelled(CampaignId, ToPerson<()>),
 }
 
 pub(super) struct Lane {

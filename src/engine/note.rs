@@ -32,8 +32,8 @@ impl Note {
     /// may be there again.
     #[must_use]
     pub fn without_ledger(self, now: Timestamp) -> (Campaign, Option<Pause>) {
-        let counts = self.campaign.counts.before_any_record();
-        let mut campaign = Campaign { counts, queue_gone: false, ..self.campaign };
+        let mut campaign = Campaign { queue_gone: false, ..self.campaign };
+        campaign.recount(None);
         campaign.lose_ledger(now);
         (campaign, self.pause)
     }

@@ -318,9 +318,9 @@ impl Router {
                 Ok(lane) => pass(lane, LaneCommand::Cancel { campaign, answer }).await,
                 Err(error) => drop(answer.send(Err(error))),
             },
-            Command::Dead { campaign, selection, bodies, answer } => match self.lane_with_letters(&campaign) {
-                Ok(lane) => pass(lane, LaneCommand::Dead { campaign, selection, bodies, answer }).await,
-                Err(error) => drop(answer.send(Err(error))),
+            Command::Dead { campaign, selection, bodies, reader } => match self.lane_with_letters(&campaign) {
+                Ok(lane) => pass(lane, LaneCommand::Dead { campaign, selection, bodies, reader }).await,
+                Err(error) => drop(reader.try_send(Err(error))),
             },
             Command::Requeue { campaign, selection, answer } => match self.lane_of(&PauseTarget::Campaign(campaign.clone())) {
                 Ok(lane) => pass(lane, LaneCommand::Requeue { campaign, selection, answer }).await,

@@ -19,6 +19,9 @@ pub struct CampaignView {
     pub account: AccountName,
     /// `running`, `paused`, `cancelled` or `finished`.
     pub state: String,
+    /// The account it was announced for, when it began with another: jobs that name this one go to the dead letters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_account: Option<AccountName>,
     /// How it sends.
     pub options: Options,
     /// Every job known of; always `waiting + in_flight + delayed + sent + dead + cancelled + expired`.
@@ -56,6 +59,9 @@ pub struct CampaignView {
     /// The ledger was lost then, wholly or in part: what was settled before may be missing above, and `waiting` is at most that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts_since: Option<Timestamp>,
+    /// It is long over and its ledger cleaned up: nobody can tell any more who got it, and nothing of it is sent any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ledger_gone: bool,
 }
 
 /// A pause as operators see it.

@@ -158,12 +158,7 @@ impl Durable {
     fn contents(&self) -> Contents {
         let with_counts = |campaign: &Campaign| {
             let mut campaign = campaign.clone();
-            if !campaign.ledger_gone {
-                campaign.counts = match self.ledgers.get(&campaign.id) {
-                    Some(ledger) => campaign.counts.with_replayed(&ledger.counts),
-                    None => campaign.counts.before_any_record(),
-                };
-            }
+            campaign.recount(self.ledgers.get(&campaign.id).map(|ledger| &ledger.counts));
             campaign
         };
         Contents {

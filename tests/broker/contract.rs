@@ -46,6 +46,7 @@ macro_rules! contract_tests {
             queues::a_delayed_job_of_a_campaign_without_a_queue_reaches_the_intake,
             queues::dead_letters_can_be_looked_at_without_loss_or_reordering,
             queues::dead_letters_can_be_taken_one_by_one,
+            queues::dead_letters_held_by_several_subscriptions_go_back_in_order,
             queues::a_queue_is_removed_only_when_it_is_empty,
             queues::jobs_nobody_expects_and_announcements_reach_the_intake,
             queues::preparing_again_changes_nothing,

@@ -108,6 +108,15 @@ fn pauses_are_lifted_where_they_were_made_and_a_campaign_can_be_called_off() {
     let view = operated.json(&["campaign", "show", "c", "--json"]);
     let number = |name: &str| view[name].as_u64().unwrap();
     assert_eq!(number("sent") + number("cancelled"), 200, "{view}");
+    // Nothing more is taken for it.
+    for more in [&["--dry-run"][..], &[]] {
+        let args = ["enqueue", "--campaign", "c", "--recipients", "recipients.csv", "--message", "message.json"];
+        let refused = operated.run(&[&args[..], more].concat());
+        exits(&refused, 65);
+        let said = [out(&refused), err(&refused)].concat();
+        assert!(said.contains("campaign c was cancelled") && said.contains("another campaign id"), "{said}");
+    }
+    assert_eq!(operated.json(&["campaign", "show", "c", "--json"])["enqueued"].as_u64(), Some(200));
     exits(&operated.run(&["campaign", "show", "nothing"]), 65);
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use campaignd::broker::{Broker, BrokerError, Event, Message, Prepared, Source, Subscription, SubscriptionId, Tag, Target};
+use campaignd::campaign::Phase;
+use campaignd::engine::Note;
 use campaignd::job::{CampaignId, Job};
 use rand::RngExt;
 use tokio::sync::{Notify, mpsc};
@@ -74,6 +76,18 @@ impl SimBroker {
     /// Messages in the dead letters of a campaign.
     pub(crate) fn dead(&self, campaign: &CampaignId) -> Vec<Message> {
         self.lock().of(&Source::Dead(campaign.clone()))
+    }
+
+    /// Whether a note says that the campaign is cancelled.
+    pub(crate) fn knows_cancelled(&self, campaign: &CampaignId) -> bool {
+        let note = self.lock().notes.get(campaign).and_then(|note| Note::parse(note));
+        note.is_some_and(|note| note.campaign.phase == Phase::Cancelled)
+    }
+
+    /// Whether something of the campaign is at the intake, delivered or not.
+    pub(crate) fn intake_holds(&self, campaign: &CampaignId) -> bool {
+        let routed = |message: &Message| message.headers.routed_to.as_deref() == Some(campaign.as_str());
+        self.lock().of(&Source::Intake).iter().any(routed)
     }
 
     /// Messages still at the broker, wherever they are, the dead letters apart.

@@ -112,6 +112,31 @@ impl Run {
     }
 }
 
+/// Worlds in which a promise was broken once.
+#[test]
+fn what_was_mended_stays_so() {
+    for seed in [307_090] {
+        assert_eq!(run(Plan::disaster(seed)).broken, None, "seed {seed}");
+    }
+}
+
+#[test]
+fn jobs_of_a_cancelled_campaign_stay_at_the_broker_until_it_knows_that_the_campaign_is_cancelled() {
+    for seed in 0..60 {
+        let calm = Plan::calm(seed);
+        let plan = Plan { broker: BrokerFaults { slow_ms: 60, ..calm.broker }, ..calm };
+        let end = World::run_lost_while_cancelling(plan, &Arc::new(Rules::builtin()));
+        assert_eq!(end.broken, None, "seed {seed}");
+    }
+}
+
+#[test]
+fn what_comes_when_nobody_can_tell_any_more_who_got_it_is_parked_and_counted_the_same_after_a_restart() {
+    let end = World::run_after_the_ledger(Plan::calm(1), &Arc::new(Rules::builtin()));
+    assert_eq!(end.broken, None);
+    assert_eq!((end.messages, end.parked), (end.jobs, 3 * 3), "nothing is sent again");
+}
+
 #[test]
 fn a_calm_world_sends_every_job_once_and_fast() {
     let end = run(Plan::calm(1));

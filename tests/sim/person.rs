@@ -134,31 +134,19 @@ impl World {
         let reason = reasons.choose(&mut self.dice).unwrap().map(str::to_owned);
         let limit = self.dice.random_bool(0.3).then_some(2);
         let unknown_too = reason.as_deref() == Some("unknown-outcome");
-        self.releases.push((id, DeadSelection { reason, limit, unknown_too, ..DeadSelection::default() }));
-        self.release(life).await;
-    }
-
-    /// Gives the commands to release; those without a good answer are given again later, as their answer asks for.
-    async fn release(&mut self, life: &Life) {
-        let mut again = Vec::new();
-        while let Some((id, selection)) = self.releases.first().cloned() {
-            self.witness.note(|| format!("release the dead letters of {id}: {selection:?}"));
-            let answer = patiently(life.handle.requeue(id.clone(), selection.clone())).await;
-            self.witness.note(|| format!("released: {answer:?}"));
-            self.releases.remove(0);
-            if matches!(answer, Some(Ok(1..))) {
-                self.witness.fired("dead letters are released");
-            }
-            if !matches!(answer, Some(Ok(_) | Err(CommandError::Conflict(_) | CommandError::NotFound(_)))) {
-                again.push((id, selection));
-            }
+        let selection = DeadSelection { reason, limit, unknown_too, ..DeadSelection::default() };
+        self.witness.note(|| format!("release the dead letters of {id}: {selection:?}"));
+        let answer = patiently(life.handle.requeue(id, selection)).await;
+        self.witness.note(|| format!("released: {answer:?}"));
+        if matches!(answer, Some(Ok(1..))) {
+            self.witness.fired("dead letters are released");
         }
-        self.releases = again;
     }
 
     async fn list(&mut self, life: &Life, target: PauseTarget) {
         let PauseTarget::Campaign(id) = target else { return };
-        if patiently(life.handle.dead(id, DeadSelection::default(), true)).await.is_some_and(|letters| letters.is_ok()) {
+        let all = async { life.handle.dead(id, DeadSelection::default(), true).await?.all().await };
+        if patiently(all).await.is_some_and(|letters| letters.is_ok()) {
             self.witness.fired("dead letters are listed");
         }
     }
@@ -170,7 +158,7 @@ impl World {
         }
     }
 
-    /// Tops the accounts up, lifts every pause, and repeats what was not done.
+    /// Tops the accounts up, and lifts every pause.
     pub(crate) async fn help(&mut self, life: &Life) {
         let accounts: Vec<_> = self.gateways.keys().cloned().map(PauseTarget::Account).collect();
         let campaigns: Vec<CampaignId> = self.producers.iter().map(|producer| producer.id.clone()).collect();
@@ -181,7 +169,6 @@ impl World {
         for target in accounts.into_iter().chain(campaigns.into_iter().map(PauseTarget::Campaign)) {
             self.resume(life, target).await;
         }
-        self.release(life).await;
     }
 }
 

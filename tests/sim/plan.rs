@@ -98,6 +98,8 @@ pub(crate) struct Plan {
     /// delivered cannot be told from a job.
     pub(crate) loses_disk: bool,
     pub(crate) meddle: bool,
+    /// Dead letters held by one subscription.
+    pub(crate) shelf_page: u16,
 }
 
 const LIMITS: [Limit; 5] = [
@@ -125,6 +127,7 @@ impl Plan {
             disk: DiskFaults { slow_ms: 4, ..DiskFaults::default() },
             loses_disk: false,
             meddle: false,
+            shelf_page: 64,
         }
     }
 
@@ -147,6 +150,7 @@ impl Plan {
             disk: DiskFaults::draw(&mut dice),
             loses_disk,
             meddle: true,
+            shelf_page: dice.random_range(1..16),
         }
     }
 }

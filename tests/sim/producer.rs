@@ -20,6 +20,9 @@ use crate::witness::Witness;
 const FIRST: u64 = 905_300_000_000;
 const EACH: u64 = 1_000_000;
 
+/// Jobs of a campaign that come when its ledger is cleaned up.
+pub(crate) const STRAYS: u64 = 3;
+
 /// A campaign and everything its producer knows of it.
 pub(crate) struct Producer {
     pub(crate) id: CampaignId,
@@ -95,6 +98,14 @@ impl Producer {
     /// Recipients whose job may come too late.
     pub(crate) fn perishable(&self) -> BTreeSet<u64> {
         self.jobs.iter().filter(|job| job.not_after.is_some()).map(|job| job.to.number()).collect()
+    }
+
+    /// Publishes jobs that were sent before, under the same ids and without a batch.
+    pub(crate) async fn stray(&self, broker: &SimBroker) {
+        for job in self.jobs.iter().take(STRAYS as usize) {
+            let message = Message { body: Bytes::from(job.to_wire()), headers: Headers::default() };
+            broker.publish(Target::Jobs(&self.id), &message).await.unwrap();
+        }
     }
 
     /// Enqueues the next batch, or goes on with it; whether there was one. Dropped in between, it loses nothing.

@@ -68,8 +68,6 @@ impl Fate {
             }
             JobState::Cancelled if world.cancelled.contains(&producer.id) => Ok(()),
             JobState::Expired if self.perishable => Ok(()),
-            // its release could not be published before the campaign was cancelled
-            JobState::Waiting if self.letter && world.cancelled.contains(&producer.id) => Ok(()),
             other => Err(format!("still {other:?}")),
         }
     }

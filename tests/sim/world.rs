@@ -8,7 +8,7 @@ use campaignd::alert::Alerts;
 use campaignd::campaign::{OnUnknown, PauseTarget};
 use campaignd::clock::Clock;
 use campaignd::dice::Dice;
-use campaignd::engine::{Account, CampaignView, DeadSelection, Engine, Handle, Parts, Settings};
+use campaignd::engine::{Account, CampaignView, Engine, Handle, Parts, Settings};
 use campaignd::gateway::Gateway;
 use campaignd::job::{AccountName, CampaignId};
 use campaignd::pacer::Limits;
@@ -23,7 +23,7 @@ use crate::broker::SimBroker;
 use crate::disk::SimDisk;
 use crate::gateway::SimGateway;
 use crate::plan::{AccountPlan, Plan};
-use crate::producer::{Producer, account};
+use crate::producer::{Producer, STRAYS, account};
 use crate::promises;
 use crate::witness::Witness;
 
@@ -44,13 +44,13 @@ pub(crate) struct World {
     pub(crate) cancelled: BTreeSet<CampaignId>,
     /// Campaigns whose cancelling was answered.
     pub(crate) told_cancelled: BTreeSet<PauseTarget>,
-    /// Releases of dead letters not answered as done.
-    pub(crate) releases: Vec<(CampaignId, DeadSelection)>,
     /// A ledger has been lost.
     pub(crate) bereft: bool,
-    pub(crate) rules: Arc<Rules>,
     /// A reload has left accounts out or lowered their limits.
     pub(crate) reduced: bool,
+    /// How long a ledger is kept after the end of its campaign.
+    retention: Duration,
+    pub(crate) rules: Arc<Rules>,
 }
 
 /// One life of the daemon.
@@ -91,6 +91,16 @@ impl World {
         Self::played(plan, rules, Self::lose_once_announced)
     }
 
+    /// Goes on after the campaigns' ledgers are cleaned up.
+    pub(crate) fn run_after_the_ledger(plan: Plan, rules: &Arc<Rules>) -> End {
+        Self::played(plan, rules, Self::outlive_the_ledger)
+    }
+
+    /// Loses the disk while a campaign is being cancelled.
+    pub(crate) fn run_lost_while_cancelling(plan: Plan, rules: &Arc<Rules>) -> End {
+        Self::played(plan, rules, Self::lose_while_cancelling)
+    }
+
     fn played(plan: Plan, rules: &Arc<Rules>, play: impl AsyncFnOnce(&mut Self) -> Vec<CampaignView>) -> End {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
@@ -122,6 +132,69 @@ impl World {
         views
     }
 
+    /// Somebody who knows nothing of it publishes jobs of campaigns whose ledger is cleaned up: of people who got theirs, and of others.
+    async fn outlive_the_ledger(&mut self) -> Vec<CampaignView> {
+        self.retention = Duration::from_secs(60);
+        self.bereft = true;
+        self.enqueue_all().await;
+        let mut life = self.start(None);
+        self.calm_down(&life).await;
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        let before = self.look(&life).await;
+        if !before.iter().all(|view| view.ledger_gone) {
+            self.witness.violation(format!("a ledger is still there: {before:?}"));
+        }
+        for producer in &mut self.producers {
+            producer.stray(&self.broker).await;
+        }
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let after = self.look(&life).await;
+        self.stop(&mut life).await;
+        let mut life = self.start(None);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let again = self.look(&life).await;
+        self.stop(&mut life).await;
+        let told =
+            |views: &[CampaignView]| views.iter().map(|v| (v.state.clone(), v.enqueued, v.sent, v.dead)).collect::<Vec<_>>();
+        let expected: Vec<_> =
+            before.iter().map(|v| ("finished".to_owned(), v.enqueued + STRAYS, v.sent, v.dead + STRAYS)).collect();
+        for told in [told(&after), told(&again)] {
+            if told != expected {
+                self.witness.violation(format!("strays are counted as {told:?}, not {expected:?}"));
+            }
+        }
+        let letters = self.producers.iter().flat_map(|producer| self.broker.dead(&producer.id));
+        let others = letters.filter_map(|letter| letter.headers.death).find(|death| death.reason != "campaign-over");
+        if let Some(death) = others {
+            self.witness.violation(format!("a stray is dead by {}", death.reason));
+        }
+        again
+    }
+
+    /// The disk is lost in the moment of a cancelling.
+    async fn lose_while_cancelling(&mut self) -> Vec<CampaignView> {
+        self.enqueue_all().await;
+        let mut life = self.start(None);
+        tokio::time::sleep(Duration::from_millis(self.dice.random_range(300..1_500))).await;
+        let id = self.producers[0].id.clone();
+        self.cancelled.insert(id.clone());
+        let within = Duration::from_millis(self.dice.random_range(1..150));
+        if tokio::time::timeout(within, life.handle.cancel(id.clone())).await.is_ok_and(|answer| answer.is_ok()) {
+            self.told_cancelled.insert(PauseTarget::Campaign(id.clone()));
+            if !self.broker.knows_cancelled(&id) {
+                self.witness.violation(format!("somebody was told that {id} is cancelled before the broker knew of it"));
+            }
+        }
+        life.tasks.shutdown().await;
+        self.mourn();
+        self.lose_disk();
+        let mut life = self.start(None);
+        self.calm_down(&life).await;
+        let views = self.until_over(&life).await;
+        self.stop(&mut life).await;
+        views
+    }
+
     async fn lose_once_announced(&mut self) -> Vec<CampaignView> {
         self.enqueue_all().await;
         let mut life = self.start(None);
@@ -146,12 +219,18 @@ impl World {
         }
     }
 
+    fn is_known_cancelled(&self, target: &PauseTarget) -> bool {
+        matches!(target, PauseTarget::Campaign(id) if self.broker.knows_cancelled(id))
+    }
+
     fn lose_disk(&mut self) {
         self.disk = Arc::new(SimDisk::new(self.clock.clone(), self.witness.clone()));
         self.bereft = true;
-        self.told_cancelled.clear(); // nor is a cancelling, if its note had not reached the broker
         self.witness.fired("the disk is lost");
         self.witness.disk_lost();
+        // a cancelling is lost with it only if the broker did not take the note of it
+        self.told_cancelled = self.told_cancelled.iter().filter(|target| self.is_known_cancelled(target)).cloned().collect();
+        self.told_cancelled.iter().for_each(|target| self.witness.told_paused(target.clone(), None));
     }
 
     fn new(plan: Plan, rules: Arc<Rules>) -> Self {
@@ -174,7 +253,6 @@ impl World {
             disk: Arc::new(SimDisk::new(clock.clone(), witness.clone())),
             cancelled: BTreeSet::new(),
             told_cancelled: BTreeSet::new(),
-            releases: Vec::new(),
             bereft: false,
             reduced: false,
             dice,
@@ -182,6 +260,7 @@ impl World {
             gateways,
             producers,
             witness,
+            retention: Settings::default().ledger_retention,
             rules,
             plan,
         }
@@ -241,7 +320,12 @@ impl World {
     }
 
     pub(crate) fn settings(&mut self) -> Settings {
-        Settings { prefetch: self.dice.random_range(1..64), ..Settings::default() }
+        Settings {
+            prefetch: self.dice.random_range(1..64),
+            shelf_page: self.plan.shelf_page,
+            ledger_retention: self.retention,
+            ..Settings::default()
+        }
     }
 
     /// A life that ends early: at a write, by kill -9, or by a polite stop that may be cut short.
@@ -294,6 +378,8 @@ impl World {
         let mut durable: BTreeSet<PauseTarget> = self.disk.paused_for_good().collect();
         let over = |id: &CampaignId| PauseTarget::Campaign(id.clone());
         durable.extend(self.disk.cancelled().iter().map(over));
+        // what only the broker knows is written at the next start
+        durable.extend(self.told_cancelled.iter().filter(|target| self.is_known_cancelled(target)).cloned());
         let jobs = self.producers.iter().flat_map(|producer| producer.jobs.iter().map(|job| (&producer.id, job)));
         let open: Vec<u64> = jobs.filter(|(id, job)| self.disk.is_open(id, &job.id)).map(|(_, job)| job.to.number()).collect();
         self.witness.life_ends(&durable, &open);
@@ -325,7 +411,7 @@ impl World {
             if views.len() == self.producers.len()
                 && views.iter().all(over)
                 && self.broker.left() == 0
-                && self.releases.is_empty()
+                && self.disk.contents().campaigns.iter().all(|campaign| !campaign.releasing)
             {
                 return views;
             }
@@ -343,6 +429,12 @@ impl World {
             let sum = v.waiting + v.in_flight + v.delayed + v.sent + v.dead + v.cancelled + v.expired;
             if v.enqueued != sum {
                 self.witness.violation(format!("counts do not add up: {v:?}"));
+            }
+            let bodies = || self.broker.dead(&v.id).into_iter().map(|letter| letter.body).collect::<BTreeSet<_>>();
+            // what comes late by the intake is not known of before it has come
+            let all_here = v.state == "finished" && v.dead > 0 && !self.broker.intake_holds(&v.id);
+            if all_here && (bodies().len() as u64) < v.dead {
+                self.witness.violation(format!("said to be finished with {} on the shelf: {v:?}", bodies().len()));
             }
         }
         let jobs: u64 = self.producers.iter().map(|producer| producer.jobs.len() as u64 + producer.junk).sum();

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::known::{other_account, over_for_good};
 use crate::cli::batch::Batch;
 use crate::cli::table::{Table, harmless};
 use crate::cli::words::{count, many, percent, span};
 use crate::config::Config;
+use crate::engine::CampaignView;
 use crate::job::{AccountName, MessageKind};
 use crate::pacer::Limits;
 use crate::recipients::Survey;
@@ -28,6 +30,9 @@ pub(super) struct Preflight<'a> {
     /// How long that takes, in seconds.
     seconds: Option<u64>,
     warnings: Vec<String>,
+    /// Why nothing of it would be sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
     #[serde(flatten)]
     survey: &'a Survey,
     #[serde(skip)]
@@ -35,7 +40,7 @@ pub(super) struct Preflight<'a> {
 }
 
 impl<'a> Preflight<'a> {
-    pub(super) fn new(batch: &'a Batch, config: &Config) -> Self {
+    pub(super) fn new(batch: &'a Batch, config: &Config, known: Option<&CampaignView>) -> Self {
         let account = batch.plan.account.clone().or_else(|| config.default_account().cloned());
         let limits = account.as_ref().and_then(|name| config.accounts.get(name)).map(|account| account.plan.limits);
         let per_second = limits.and_then(rate);
@@ -53,9 +58,19 @@ impl<'a> Preflight<'a> {
             _ => {}
         }
         warnings.extend(late(batch, length));
+        let other = known.zip(account.as_ref()).and_then(|(view, asked)| other_account(view, asked));
+        // without --account the campaign's own would send it
+        let (refused, warning) = if batch.plan.account.is_some() { (other, None) } else { (None, other) };
+        warnings.extend(warning);
+        let refused = known.and_then(over_for_good).or(refused);
         let survey = &batch.survey;
         let seconds = length.map(|length| length.as_secs());
-        Self { campaign: batch.plan.campaign.as_str(), account, per_second, seconds, warnings, survey, batch }
+        Self { campaign: batch.plan.campaign.as_str(), account, per_second, seconds, warnings, refused, survey, batch }
+    }
+
+    /// Why nothing of it would be sent, if so.
+    pub(super) fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
     }
 
     /// What should be read before going on, one a line.
@@ -94,6 +109,9 @@ impl<'a> Preflight<'a> {
         if !self.warnings.is_empty() {
             lines.push(String::new());
             lines.extend(self.warnings.iter().map(|warning| format!("warning: {warning}")));
+        }
+        if let Some(why) = &self.refused {
+            lines.push(format!("\nThis would be refused: {why}"));
         }
         lines.join("\n")
     }

@@ -203,7 +203,6 @@ impl Lane {
                         return wait;
                     }
                 }
-                self.reopen(id, now);
                 (JobState::Opened, attempts + 1, *release, |key, _| Step::Send(key))
             }
         };
@@ -211,6 +210,7 @@ impl Lane {
             Triage::Record { settle, .. } => settle.clone(),
             _ => Settle::Ack,
         };
+        self.reopen(id, now); // it had not come to its end after all
         let opens = matches!(state, JobState::Opened);
         let batch = self.batch_of(id, begun.delivery.message.headers.batch.as_deref(), now);
         let record = Record::new(begun.key.1.clone(), begun.entry.as_ref(), batch, state, attempts, release, self.era(id));

@@ -7,8 +7,8 @@ use super::settle::reply;
 use super::{Lane, LaneReload, Step};
 use crate::broker::{Delivery, SubscriptionId};
 use crate::campaign::{Announcement, Campaign, Options, Pause, PauseTarget, Phase};
-use crate::engine::handle::Answer;
-use crate::engine::view::{AccountView, CampaignView, DeadLetter, DeadSelection, Resumed};
+use crate::engine::handle::{Answer, Reader};
+use crate::engine::view::{AccountView, CampaignView, DeadSelection, Resumed};
 use crate::engine::{CommandError, show};
 use crate::job::CampaignId;
 use crate::outcome::later;
@@ -37,7 +37,7 @@ pub(in crate::engine) enum LaneCommand {
         campaign: CampaignId,
         selection: DeadSelection,
         bodies: bool,
-        answer: Answer<Vec<DeadLetter>>,
+        reader: Reader,
     },
     Requeue {
         campaign: CampaignId,
@@ -70,7 +70,7 @@ impl Lane {
             LaneCommand::Pause { target, cause, length, answer } => self.pause_by_hand(target, cause, length, answer),
             LaneCommand::Resume { target, answer } => self.resume(target, answer),
             LaneCommand::Cancel { campaign, answer } => self.cancel(&campaign, answer),
-            LaneCommand::Dead { campaign, selection, bodies, answer } => self.list(campaign, selection, bodies, answer),
+            LaneCommand::Dead { campaign, selection, bodies, reader } => self.list(campaign, selection, bodies, reader),
             LaneCommand::Requeue { campaign, selection, answer } => self.requeue(campaign, selection, answer),
             LaneCommand::Reload(reload, answer) => {
                 self.reload(*reload);
@@ -139,26 +139,8 @@ impl Lane {
         Resumed { lifted: pause.is_some(), still_paused: None }
     }
 
-    fn cancel(&mut self, id: &CampaignId, answer: Answer<()>) {
-        if let Some(refusal) = self.over(id) {
-            return reply(answer, Err(refusal));
-        }
-        let (now, wall) = (self.clock.now(), self.clock.wall());
-        if let Some(roll) = self.rolls.get_mut(id) {
-            roll.campaign.cancel(wall);
-            roll.leftovers = true;
-            roll.last_delivery = now;
-            tracing::info!(campaign = %id, account = %self.account, "cancelled");
-        }
-        self.take_back(now);
-        self.put_campaign(id, None, now);
-        self.attention.insert(id.clone());
-        self.queue_turn(id);
-        self.answer_when_durable(answer, Ok(()));
-    }
-
     /// Why nothing can be done with a campaign any more, if so.
-    fn over(&self, id: &CampaignId) -> Option<CommandError> {
+    pub(super) fn over(&self, id: &CampaignId) -> Option<CommandError> {
         match self.rolls.get(id).map(|roll| roll.campaign.phase) {
             None => Some(CommandError::NotFound(PauseTarget::Campaign(id.clone()))),
             Some(Phase::Running) => None,
@@ -205,23 +187,48 @@ impl Lane {
     fn announced(&mut self, id: &CampaignId, announcement: &Announcement) {
         let now = self.clock.now();
         let Some(roll) = self.rolls.get_mut(id) else { return };
+        if roll.campaign.ledger_gone {
+            tracing::error!(campaign = %id, "announced again long after its end; its ledger is cleaned up, and its jobs go to the dead letters");
+            return;
+        }
         if !std::mem::replace(&mut roll.campaign.announced, true) {
             roll.campaign.options = announcement.options;
         } else if roll.campaign.options != announcement.options {
             tracing::warn!(campaign = %id, "announced again with other options; those of the first announcement stay");
         }
-        if announcement.account.as_ref().is_some_and(|account| *account != roll.campaign.account) {
-            tracing::error!(campaign = %id, account = %roll.campaign.account, "announced for another account; it stays with the one it began with");
-        }
+        let other = announcement.account.as_ref().filter(|account| **account != roll.campaign.account);
+        let strays = other.cloned().filter(|other| roll.campaign.asked_account.replace(other.clone()).as_ref() != Some(other));
         let news = match announcement.jobs {
             Some(jobs) => roll.campaign.counts.announce(announcement.batch.as_deref(), jobs),
             None => false,
         };
         let goes_on = news && roll.campaign.counts.open() > 0;
         self.put_campaign(id, None, now);
+        if let Some(asked) = strays {
+            self.tell_other_account(id, &asked);
+        }
         if goes_on {
             self.reopen(id, now);
         }
         self.attention.insert(id.clone());
+    }
+
+    /// A campaign keeps the account it began with; a person must know when that is not the one it was announced for.
+    fn tell_other_account(&self, id: &CampaignId, asked: &AccountName) {
+        let account = &self.account;
+        tracing::error!(campaign = %id, %account, %asked, "announced for another account than it began with");
+        self.alerts.raise(Alert {
+            status: Status::Firing,
+            severity: Severity::Critical,
+            rule: "announced-for-another-account".into(),
+            account: Some(account.clone()),
+            campaign: Some(id.clone()),
+            summary: format!("campaign {id} was announced for account {asked}, but began with account {account}"),
+            advice: format!(
+                "Jobs of it that name account {asked} go to the dead letters, and those that name none are sent by {account}. Cancel it and \
+                 enqueue under another id, or enqueue for {account}."
+            ),
+            at: self.clock.wall(),
+        });
     }
 }

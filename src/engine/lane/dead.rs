@@ -1,62 +1,89 @@
 //! Looking through a campaign's dead letters and releasing them. What is not touched is neither lost nor reordered.
+//!
+//! A release is two walks along the shelf. The first writes into the ledger which jobs are released, and is answered once that is
+//! durable. The second publishes them and takes their letters off. The campaign's record says from the first entry on that this is
+//! to be done, so that a daemon that starts after a kill does it.
 
-use std::collections::{HashMap, HashSet};
+mod walk;
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
-use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
-use tokio::time::timeout;
+use tokio::time::Instant;
 
-use super::settle::{Chore, ack_patiently, reply};
+use super::roll::{BROKER_RETRY, Roll};
+use super::settle::{Chore, reply};
 use super::{Lane, Step};
-use crate::broker::{Broker, BrokerError, Delivery, Event, Headers, Message, Source, Subscription, Tag, Target};
-use crate::campaign::{JobState, PauseTarget, Phase, Record};
-use crate::engine::handle::Answer;
+use crate::broker::{Broker, BrokerError, Delivery, Headers, Message, Tag, Target};
+use crate::campaign::{Entry, JobState, PauseTarget, Phase, Record};
+use crate::engine::handle::{Answer, Reader};
 use crate::engine::view::{DeadLetter, DeadSelection};
 use crate::engine::{CommandError, show};
 use crate::job::{CampaignId, Job, JobId};
-
-/// Dead letters looked through at one go, oldest first.
-const MOST_LETTERS: u16 = 20_000;
-
-/// Longest wait for the next letter of a queue that has some.
-const NEXT_LETTER: Duration = Duration::from_secs(10);
-
-/// Longest wait for letters to stand in their queue again, and how often that is looked at.
-const BACK_WITHIN: Duration = Duration::from_secs(3);
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+use crate::store::Store;
+use walk::Walk;
 
 /// Releases published at the same time.
 const RELEASES_AT_ONCE: usize = 128;
 
-/// A campaign's letters, held unsettled until they are put back.
-pub(super) struct Letters {
-    campaign: CampaignId,
-    held: Option<Subscription>,
-    letters: Vec<Delivery>,
-    /// One look at a time: a second one would find the shelf empty.
-    _turn: OwnedMutexGuard<()>,
+/// Longest wait for whoever reads a list to take its next letter: meanwhile nobody else can look.
+const READER_WITHIN: Duration = Duration::from_secs(30);
+
+/// A walk, and what it is for.
+pub(super) struct Round {
+    walk: Walk,
+    errand: Errand,
+}
+
+enum Errand {
+    /// Writes into the ledger what a person releases.
+    Release(Asked),
+    /// Publishes what the ledger says is released.
+    Deliver,
 }
 
 /// What a person asked to be released.
-pub(super) struct Requeue {
+struct Asked {
     selection: DeadSelection,
+    released: u64,
     answer: Answer<u64>,
 }
 
-/// Letters whose release is in the ledger and now has to be published.
-pub(super) struct Release {
-    letters: Letters,
-    chosen: Vec<(Message, Tag)>,
-    stale: Vec<Tag>,
-    answer: Answer<u64>,
+/// What the ledger says of a letter.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    /// It may be released.
+    Dead,
+    /// It is released, and to be published.
+    Released,
+    /// What it stood for is settled otherwise.
+    Past,
 }
 
 impl Lane {
+    fn walk(&self, campaign: CampaignId) -> Walk {
+        Walk::new(Arc::clone(&self.broker), Arc::clone(&self.letters_turn), campaign, self.settings.shelf_page)
+    }
+
+    /// Shows letters; nothing of the lane is touched.
+    pub(super) fn list(&self, campaign: CampaignId, selection: DeadSelection, bodies: bool, reader: Reader) {
+        let mut walk = self.walk(campaign);
+        let work = async move {
+            let read = read_out(&mut walk, &selection, bodies, &reader).await;
+            walk.end().await;
+            let last = read.map(|()| None).map_err(|error| unavailable(&error));
+            drop(reader.send_timeout(last, READER_WITHIN).await);
+            Chore::Done
+        };
+        self.chores.push(work.boxed());
+    }
+
     pub(super) fn requeue(&mut self, campaign: CampaignId, selection: DeadSelection, answer: Answer<u64>) {
-        let Some(roll) = self.rolls.get(&campaign) else {
+        let Some(roll) = self.rolls.get_mut(&campaign) else {
             return reply(answer, Err(CommandError::NotFound(PauseTarget::Campaign(campaign))));
         };
         let refuse = |why: &str| Err(CommandError::Conflict(format!("campaign {campaign} {why}")));
@@ -69,178 +96,262 @@ impl Lane {
                 ),
             ),
             _ => {
-                let (broker, turn) = (Arc::clone(&self.broker), Arc::clone(&self.letters_turn));
-                let work = async move {
-                    let letters = take_hold(broker.as_ref(), turn, campaign).await;
-                    Chore::Browsed(Box::new(Requeue { selection, answer }), letters)
-                };
-                self.chores.push(work.boxed());
+                roll.release_rounds += 1;
+                let errand = Errand::Release(Asked { selection, released: 0, answer });
+                self.step(Round { walk: self.walk(campaign), errand });
             }
         }
     }
 
-    /// Shows letters; nothing of the lane is touched.
-    pub(super) fn list(&self, campaign: CampaignId, selection: DeadSelection, bodies: bool, answer: Answer<Vec<DeadLetter>>) {
-        let (broker, turn) = (Arc::clone(&self.broker), Arc::clone(&self.letters_turn));
+    /// Goes on with a release that a kill, or the broker, has interrupted.
+    pub(super) fn resume_release(&mut self, id: &CampaignId) {
+        let Some(roll) = self.rolls.get_mut(id) else { return };
+        roll.release_rounds += 1;
+        self.step(Round { walk: self.walk(id.clone()), errand: Errand::Deliver });
+    }
+
+    fn step(&self, mut round: Round) {
         let work = async move {
-            let result = match take_hold(broker.as_ref(), turn, campaign).await {
-                Ok(letters) => {
-                    let most = usize::try_from(selection.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-                    let views = letters.distinct().map(|letter| show::dead_letter(&letters.campaign, letter, bodies));
-                    let chosen = views.filter(|view| selection.takes(view)).take(most).collect();
-                    letters.put_back(broker.as_ref(), 0).await;
-                    Ok(chosen)
-                }
-                Err(error) => Err(CommandError::Unavailable(error.to_string())),
-            };
-            reply(answer, result);
-            Chore::Done
+            let letters = round.walk.next().await;
+            Chore::Letters(Box::new(round), letters.map_err(|error| unavailable(&error)))
         };
         self.chores.push(work.boxed());
     }
 
-    pub(super) fn on_browsed(&mut self, requeue: Requeue, letters: Result<Letters, BrokerError>) {
-        let Requeue { selection, answer } = requeue;
+    /// The next letters of a walk, or none at its end.
+    pub(super) fn on_letters(&mut self, round: Round, letters: Result<Vec<Delivery>, CommandError>) {
         match letters {
-            Ok(letters) => {
-                let campaign = letters.campaign.clone();
-                self.release(&campaign, &selection, letters, answer);
-            }
-            Err(error) => reply(answer, Err(CommandError::Unavailable(error.to_string()))),
+            Err(error) => self.end_round(round, Err(error)),
+            Ok(letters) if letters.is_empty() => self.end_round(round, Ok(())),
+            Ok(_) if self.stopping => self.end_round(round, Err(CommandError::Stopping)),
+            Ok(letters) => match round.errand {
+                Errand::Release(asked) => self.release(round.walk, asked, &letters),
+                Errand::Deliver => self.deliver(round.walk, letters),
+            },
         }
     }
 
-    /// Writes the releases into the ledger; they are published once that is durable.
-    fn release(&mut self, id: &CampaignId, selection: &DeadSelection, letters: Letters, answer: Answer<u64>) {
+    /// Writes releases into the ledger; the walk goes on once they are durable.
+    fn release(&mut self, walk: Walk, mut asked: Asked, letters: &[Delivery]) {
         let now = self.clock.now();
-        let most = usize::try_from(selection.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-        let (mut chosen, mut stale) = (Vec::new(), Vec::new());
-        let mut released_now = HashMap::new();
-        for letter in &letters.letters {
-            let view = show::dead_letter(id, letter, false);
-            let meant = selection.takes(&view) && (selection.unknown_too || !view.death.may_have_been_sent);
-            if chosen.len() >= most || !meant {
-                continue;
+        for letter in letters {
+            if asked.is_enough() {
+                break;
             }
-            let Ok(job) = Job::parse(&letter.message.body) else { continue };
-            if job.campaign != *id {
-                continue;
+            match self.mark_released(walk.campaign(), &asked.selection, letter, now) {
+                Ok(marked) => asked.released += u64::from(marked),
+                Err(error) => return self.end_round(Round { walk, errand: Errand::Release(asked) }, Err(error)),
             }
-            let key = (id.clone(), job.id);
-            if let Some(release) = released_now.get(&key.1) {
-                // A further copy of the same letter goes with it; a letter of another release is left for the next time.
-                if *release == letter.message.headers.release {
-                    stale.push(letter.tag);
-                }
-                continue;
-            }
-            if self.active.contains_key(&key) || self.untouched.contains(&key) {
-                continue;
-            }
-            let entry = match self.store.find(&key.0, &key.1) {
-                Ok(entry) => entry,
-                Err(error) => return reply(answer, Err(CommandError::Unavailable(error.to_string()))),
-            };
-            let release = letter.message.headers.release + 1;
-            let is_dead = entry.as_ref().is_none_or(|entry| entry.release < release && matches!(entry.state, JobState::Dead(_)));
-            let unpublished = entry.as_ref().is_some_and(|entry| entry.release == release && entry.state == JobState::Waiting);
-            if !is_dead && !unpublished {
-                stale.push(letter.tag);
-                continue;
-            }
-            released_now.insert(key.1.clone(), letter.message.headers.release);
-            let batch = self.batch_of(id, letter.message.headers.batch.as_deref(), now);
-            let record = Record::new(key.1.clone(), entry.as_ref(), batch, JobState::Waiting, 0, release, self.era(id));
-            self.untouched.insert(key.clone()); // a copy in the queue has to wait until the store knows of the release
-            self.enter(id, record, Some(Step::Untouched(key)), now);
-            chosen.push((released(letter, release, unpublished), letter.tag));
         }
-        if !chosen.is_empty() {
-            self.reopen(id, now);
-        }
-        self.journal.follow(Step::Release(Box::new(Release { letters, chosen, stale, answer })), now);
+        let round = Round { walk, errand: Errand::Release(asked) };
+        self.journal.follow(Step::Letters(Box::new(round)), now);
     }
 
-    pub(super) fn publish_released(&mut self, release: Release) {
-        let broker = Arc::clone(&self.broker);
+    /// What was written of the last letters is durable.
+    pub(super) fn on_released(&mut self, round: Round) {
+        let called_off = self.rolls.get(round.walk.campaign()).is_none_or(|roll| roll.campaign.phase == Phase::Cancelled);
+        match &round.errand {
+            Errand::Release(asked) if called_off || asked.is_enough() => self.end_round(round, Ok(())),
+            _ => self.step(round),
+        }
+    }
+
+    /// Whether the letter's job is released by this.
+    fn mark_released(
+        &mut self,
+        id: &CampaignId,
+        selection: &DeadSelection,
+        letter: &Delivery,
+        now: Instant,
+    ) -> Result<bool, CommandError> {
+        let view = show::dead_letter(id, letter, false);
+        let meant = selection.takes(&view) && (selection.unknown_too || !view.death.may_have_been_sent);
+        let Some(job) = job_of(id, letter).filter(|_| meant) else { return Ok(false) };
+        let key = (id.clone(), job);
+        // A further copy of the same letter goes with the first.
+        if self.active.contains_key(&key) || self.untouched.contains(&key) {
+            return Ok(false);
+        }
+        let entry = self.store.find(&key.0, &key.1).map_err(|error| unavailable(&error))?;
+        let (headers, before) = (&letter.message.headers, entry.as_ref());
+        let standing = standing(before, headers.release);
+        self.note_release(id, now); // also of one that is past: its letter has to go
+        if standing != Standing::Dead {
+            return Ok(false);
+        }
+        let batch = self.batch_of(id, headers.batch.as_deref(), now);
+        let record = Record::new(key.1.clone(), before, batch, JobState::Waiting, 0, headers.release + 1, self.era(id));
+        self.untouched.insert(key.clone()); // a copy in the queue has to wait until the store knows of the release
+        self.enter(id, record, Some(Step::Untouched(key)), now);
+        self.reopen(id, now);
+        Ok(true)
+    }
+
+    /// Writes into the campaign's record that a release has to be carried out.
+    fn note_release(&mut self, id: &CampaignId, now: Instant) {
+        let roll = self.rolls.get_mut(id).filter(|roll| !roll.campaign.releasing);
+        let Some(roll) = roll else { return };
+        roll.campaign.releasing = true;
+        self.put_campaign(id, None, now);
+    }
+
+    /// Publishes those of these letters that the ledger says are released, and takes them off.
+    fn deliver(&self, mut walk: Walk, letters: Vec<Delivery>) {
+        let (broker, store) = (Arc::clone(&self.broker), Arc::clone(&self.store));
         let work = async move {
-            let Release { letters, chosen, mut stale, answer } = release;
-            let publishes = chosen.into_iter().map(|(message, tag)| {
-                let (broker, id) = (&broker, &letters.campaign);
-                async move { broker.publish(Target::Jobs(id), &message).await.map(|()| tag) }
-            });
-            let results: Vec<_> = stream::iter(publishes).buffered(RELEASES_AT_ONCE).collect().await;
-            let failed = results.iter().find_map(|result| result.as_ref().err()).cloned();
-            let published: Vec<Tag> = results.into_iter().flatten().collect();
-            let count = published.len() as u64;
-            stale.extend(published);
-            let acked = ack_patiently(broker.as_ref(), &stale).await;
-            letters.put_back(broker.as_ref(), stale.len()).await;
-            let result = failed.map_or(acked, Err).map(|()| count);
-            Chore::Released(answer, result)
+            let delivered = deliver(broker.as_ref(), store.as_ref(), &mut walk, letters).await;
+            let next = match delivered {
+                Ok(()) => walk.next().await.map_err(|error| unavailable(&error)),
+                Err(error) => Err(error),
+            };
+            Chore::Letters(Box::new(Round { walk, errand: Errand::Deliver }), next)
         };
         self.chores.push(work.boxed());
     }
-}
 
-pub(super) fn answer_release(answer: Answer<u64>, result: Result<u64, BrokerError>) {
-    let result = result.map_err(|error| {
-        CommandError::Unavailable(format!("{error}; run the same command again, what was released is not released twice"))
-    });
-    reply(answer, result);
-}
-
-/// The job as it leaves the dead letters. `again`: it was published before, and nobody knows whether it arrived.
-fn released(letter: &Delivery, release: u32, again: bool) -> Message {
-    let headers =
-        Headers { release, attempts: 0, redelivered: again, death: None, routed_to: None, ..letter.message.headers.clone() };
-    Message { body: letter.message.body.clone(), headers }
-}
-
-/// Takes hold of every letter there is now.
-async fn take_hold(broker: &dyn Broker, turn: Arc<Mutex<()>>, campaign: CampaignId) -> Result<Letters, BrokerError> {
-    let turn = turn.lock_owned().await;
-    let source = Source::Dead(campaign.clone());
-    let depth = broker.depth(&source).await?.min(u64::from(MOST_LETTERS));
-    let mut taken = Letters { campaign, held: None, letters: Vec::new(), _turn: turn };
-    if depth == 0 {
-        return Ok(taken);
+    /// The first walk is followed by the second, before anybody else looks; after that the campaign has no release under way.
+    fn end_round(&mut self, round: Round, result: Result<(), CommandError>) {
+        let Round { walk, errand } = round;
+        let id = walk.campaign().clone();
+        let now = self.clock.now();
+        let Some(roll) = self.rolls.get_mut(&id) else { return };
+        let done = result.is_ok();
+        if let Errand::Release(asked) = errand {
+            asked.tell(result);
+            if done && roll.campaign.releasing {
+                let work = async move {
+                    let mut round = Round { walk: walk.again().await, errand: Errand::Deliver };
+                    let letters = round.walk.next().await;
+                    Chore::Letters(Box::new(round), letters.map_err(|error| unavailable(&error)))
+                };
+                return self.chores.push(work.boxed());
+            }
+        } else if let Err(error) = result {
+            tracing::warn!(campaign = %id, %error, "what was released is not all published yet");
+        } else if roll.release_rounds == 1 {
+            roll.campaign.releasing = false;
+            self.put_campaign(&id, None, now);
+        }
+        self.round_ended(&id, walk, now);
     }
-    let (sink, mut events) = mpsc::channel(256);
-    taken.held = Some(broker.subscribe(source, MOST_LETTERS, sink).await?);
-    while (taken.letters.len() as u64) < depth {
-        match timeout(NEXT_LETTER, events.recv()).await {
-            Ok(Some(Event::Delivery(delivery))) => taken.letters.push(delivery),
-            Ok(Some(Event::Ended { reason, .. })) => return Err(BrokerError::Down(reason)),
-            Ok(None) | Err(_) => break,
+
+    fn round_ended(&mut self, id: &CampaignId, walk: Walk, now: Instant) {
+        if let Some(roll) = self.rolls.get_mut(id) {
+            roll.release_rounds = roll.release_rounds.saturating_sub(1);
+            roll.release_at = now + BROKER_RETRY;
+        }
+        self.attention.insert(id.clone());
+        self.chores.push(walk.end().map(|()| Chore::Done).boxed());
+    }
+}
+
+impl Asked {
+    fn is_enough(&self) -> bool {
+        self.selection.limit.is_some_and(|limit| self.released >= limit)
+    }
+
+    fn tell(self, result: Result<(), CommandError>) {
+        let Self { released, answer, .. } = self;
+        let result = result.map(|()| released).map_err(|error| match error {
+            CommandError::Unavailable(why) => {
+                let rest = "the same command again releases the rest, and nothing twice";
+                CommandError::Unavailable(format!("{why}; {released} are released, {rest}"))
+            }
+            other => other,
+        });
+        reply(answer, result);
+    }
+}
+
+impl Roll {
+    /// A release stands in its record that nobody is carrying out.
+    pub(super) fn has_release_left(&self, now: Instant) -> bool {
+        self.campaign.releasing && self.release_rounds == 0 && now >= self.release_at
+    }
+}
+
+/// Hands the letters that are meant to the reader, without further copies of the same one: publishing is repeated when a confirm was
+/// lost. Copies are told by a hash, which is all that is remembered of a letter.
+async fn read_out(walk: &mut Walk, selection: &DeadSelection, bodies: bool, reader: &Reader) -> Result<(), BrokerError> {
+    let (mut seen, mut left) = (HashSet::new(), selection.limit.unwrap_or(u64::MAX));
+    loop {
+        let letters = walk.next().await?;
+        if letters.is_empty() {
+            return Ok(());
+        }
+        for letter in &letters {
+            let view = show::dead_letter(walk.campaign(), letter, bodies);
+            if !seen.insert(fingerprint(letter)) || !selection.takes(&view) {
+                continue;
+            }
+            let Some(rest) = left.checked_sub(1) else { return Ok(()) };
+            left = rest;
+            if reader.send_timeout(Ok(Some(view)), READER_WITHIN).await.is_err() {
+                return Ok(()); // nobody reads any more
+            }
         }
     }
-    Ok(taken)
 }
 
-impl Letters {
-    /// The letters without further copies of the same one: publishing is repeated when a confirm was lost.
-    fn distinct(&self) -> impl Iterator<Item = &Delivery> {
-        let mut seen = HashSet::new();
-        self.letters.iter().filter(move |letter| {
-            let job = Job::parse(&letter.message.body).map_or_else(|_| JobId::unreadable(&letter.message.body), |job| job.id);
-            seen.insert((job, letter.message.headers.release))
-        })
-    }
+fn fingerprint(letter: &Delivery) -> u64 {
+    let job = Job::parse(&letter.message.body).map_or_else(|_| JobId::unreadable(&letter.message.body), |job| job.id);
+    let mut hasher = DefaultHasher::new();
+    (job.as_str(), letter.message.headers.release).hash(&mut hasher);
+    hasher.finish()
+}
 
-    /// Puts them back but for `gone` of them, and waits until they stand there again for whoever looks next.
-    async fn put_back(self, broker: &dyn Broker, gone: usize) {
-        let Some(held) = self.held else { return };
-        drop(held);
-        let kept = self.letters.len().saturating_sub(gone) as u64;
-        let source = Source::Dead(self.campaign);
-        let again = async {
-            while broker.depth(&source).await.is_ok_and(|depth| depth < kept) {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-        };
-        drop(timeout(BACK_WITHIN, again).await);
+/// Publishes what is released, and takes that and what is past off the shelf.
+async fn deliver(broker: &dyn Broker, store: &dyn Store, walk: &mut Walk, letters: Vec<Delivery>) -> Result<(), CommandError> {
+    let id = walk.campaign().clone();
+    let (mut released, mut gone) = (Vec::new(), Vec::new());
+    for letter in letters {
+        let Some(job) = job_of(&id, &letter) else { continue };
+        let entry = store.find(&id, &job).map_err(|error| unavailable(&error))?;
+        match standing(entry.as_ref(), letter.message.headers.release) {
+            Standing::Dead => {}
+            Standing::Released => released.push(letter),
+            Standing::Past => gone.push(letter.tag),
+        }
     }
+    let publishes = released.into_iter().map(|letter| {
+        let (tag, message, id) = (letter.tag, as_released(letter.message), &id);
+        async move { broker.publish(Target::Jobs(id), &message).await.map(|()| tag) }
+    });
+    let results: Vec<Result<Tag, BrokerError>> = stream::iter(publishes).buffered(RELEASES_AT_ONCE).collect().await;
+    let failed = results.iter().find_map(|result| result.as_ref().err()).map(unavailable);
+    gone.extend(results.into_iter().flatten());
+    walk.take_off(&gone).await.map_err(|error| unavailable(&error))?;
+    failed.map_or(Ok(()), Err)
+}
+
+/// The job of a letter that belongs to this campaign.
+fn job_of(id: &CampaignId, letter: &Delivery) -> Option<JobId> {
+    Job::parse(&letter.message.body).ok().filter(|job| job.campaign == *id).map(|job| job.id)
+}
+
+/// The job as it leaves the dead letters. A kill may come between its publish and the end of its letter, so there may be two of it:
+/// should the ledger be lost meanwhile, neither is taken for a new job.
+fn as_released(letter: Message) -> Message {
+    let release = letter.headers.release + 1;
+    let headers = Headers { release, attempts: 0, redelivered: true, death: None, routed_to: None, ..letter.headers };
+    Message { headers, ..letter }
+}
+
+/// What becomes of a letter of that release, by the ledger. One that is open there under no later release is from a copy of the ledger
+/// that is older than the letter.
+fn standing(entry: Option<&Entry>, release: u32) -> Standing {
+    match entry {
+        Some(entry) if entry.release > release => {
+            let waits = entry.release == release + 1 && entry.state == JobState::Waiting;
+            if waits { Standing::Released } else { Standing::Past }
+        }
+        Some(Entry { state: JobState::Sent { .. } | JobState::Cancelled | JobState::Expired, .. }) => Standing::Past,
+        _ => Standing::Dead,
+    }
+}
+
+fn unavailable(error: &impl ToString) -> CommandError {
+    CommandError::Unavailable(error.to_string())
 }
 
 impl DeadSelection {

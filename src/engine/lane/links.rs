@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
-use super::roll::{BROKER_RETRY, Link, Note, Roll};
+use super::roll::{BROKER_RETRY, Link, Note, Remnant};
 use super::settle::{Chore, Place, ack_patiently, publish_until_confirmed};
 use super::{Lane, Step};
 use crate::broker::{BrokerError, Delivery, Event, Headers, Message, Source, Subscription, SubscriptionId, Tag};
@@ -52,9 +52,13 @@ impl Lane {
         }
         self.close(id, now);
         let Some(roll) = self.rolls.get_mut(id) else { return };
-        if self.stopping || now < roll.retry_at || !roll.registered || roll.removing {
+        if self.stopping || now < roll.retry_at || !roll.registered || roll.removing || roll.remnant == Remnant::Asked {
             return;
         }
+        if roll.has_release_left(now) {
+            self.resume_release(id);
+        }
+        let Some(roll) = self.rolls.get_mut(id) else { return };
         if roll.is_quiet(now) {
             roll.leftovers = false; // let go of the queue, so that it can be deleted
             self.unlink(id, now);
@@ -78,23 +82,14 @@ impl Lane {
         }
     }
 
-    /// Says so when the last job of a sealed campaign is settled.
-    fn finish(&mut self, id: &CampaignId, now: Instant) {
-        let wall = self.clock.wall();
-        let complete = |roll: &&mut Roll| roll.in_hand == 0 && roll.campaign.is_complete(roll.quiet(now), wall);
-        let Some(roll) = self.rolls.get_mut(id).filter(complete) else { return };
-        roll.campaign.finish(wall);
-        let counts = &roll.campaign.counts;
-        tracing::info!(campaign = %id, account = %self.account, sent = counts.sent, failed = counts.dead, "finished");
-        self.put_campaign(id, None, now);
-    }
-
     /// A finished campaign that gets more to send is running again. If its queue is gone, a new one is made only once that is on disk:
     /// after a crash in between nobody would look for it.
     pub(super) fn reopen(&mut self, id: &CampaignId, now: Instant) {
-        let Some(roll) = self.rolls.get_mut(id).filter(|roll| roll.campaign.phase == Phase::Finished) else { return };
+        let Some(roll) = self.rolls.get_mut(id) else { return };
         let queue_gone = roll.campaign.queue_gone;
-        roll.campaign.reopen();
+        if !roll.campaign.reopen() {
+            return;
+        }
         roll.registered &= !queue_gone;
         self.put_campaign(id, queue_gone.then(|| Step::Registered(id.clone())), now);
         self.attention.insert(id.clone());
@@ -108,7 +103,7 @@ impl Lane {
         else {
             return;
         };
-        roll.campaign.ledger_gone = true;
+        roll.campaign.clean_up();
         tracing::info!(campaign = %id, account = %self.account, "its ledger is cleaned up; record and counts stay");
         self.journal.change(Change::DropLedger(id.clone()), None, now);
         self.put_campaign(id, None, now);
@@ -118,9 +113,7 @@ impl Lane {
     fn prepare(&mut self, id: &CampaignId) {
         let Some(roll) = self.rolls.get_mut(id) else { return };
         roll.preparing = true;
-        roll.noting = true;
-        roll.note = Note::Writing;
-        let (broker, note, id) = (Arc::clone(&self.broker), roll.noted().to_bytes(), id.clone());
+        let (broker, note, id) = (Arc::clone(&self.broker), roll.begin_note(), id.clone());
         let work = async move {
             let result = match broker.prepare(&id).await {
                 Ok(_) => broker.remember(&id, &note).await,
@@ -141,6 +134,7 @@ impl Lane {
             roll.note = Note::Outdated;
             roll.retry_at = retry_at;
             roll.unpreparable = true;
+            roll.cancel_is_noted(false);
             let excess = roll.arrivals.split_off(roll.arrivals.len().min(MOST_ARRIVALS));
             return excess.into_iter().for_each(|delivery| self.put_off(id, delivery));
         }
@@ -291,9 +285,7 @@ impl Lane {
 
     fn write_note(&mut self, id: &CampaignId) {
         let Some(roll) = self.rolls.get_mut(id) else { return };
-        roll.note = Note::Writing;
-        roll.noting = true;
-        let (broker, note, id) = (Arc::clone(&self.broker), roll.noted().to_bytes(), id.clone());
+        let (broker, note, id) = (Arc::clone(&self.broker), roll.begin_note(), id.clone());
         let work = async move {
             let result = broker.remember(&id, &note).await;
             Chore::Noted(id, result)
@@ -305,6 +297,7 @@ impl Lane {
         let retry_at = self.clock.now() + BROKER_RETRY;
         let Some(roll) = self.rolls.get_mut(id) else { return };
         roll.noting = false;
+        roll.cancel_is_noted(result.is_ok());
         self.attention.insert(id.clone());
         if roll.note != Note::Writing {
             return; // it is out of date already

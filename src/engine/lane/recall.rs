@@ -2,7 +2,7 @@
 
 use super::Lane;
 use super::roll::{Note, Roll};
-use crate::campaign::{Campaign, Pause, PauseTarget};
+use crate::campaign::{Campaign, Pause, PauseTarget, Phase};
 use crate::engine::Note as BrokerNote;
 use crate::job::{AccountName, CampaignId};
 use crate::store::Change;
@@ -24,6 +24,7 @@ impl Lane {
     pub(in crate::engine) fn compare_note(&mut self, id: &CampaignId, noted: &BrokerNote) {
         if let Some(roll) = self.rolls.get_mut(id).filter(|roll| roll.noted() == *noted) {
             roll.note = Note::Current;
+            roll.cancel_noted = roll.campaign.phase == Phase::Cancelled;
         }
     }
 

@@ -38,7 +38,8 @@ impl Lane {
                 Step::AccountNoted => self.note = Note::Outdated,
                 Step::Announced(id, tag) => self.ack_once_noted(&id, tag),
                 Step::Answer(answer) => answer(),
-                Step::Release(release) => self.publish_released(*release),
+                Step::Letters(round) => self.on_released(*round),
+                Step::Cancelled(id, answer) => self.tell_cancelled(&id, answer),
                 Step::Untouched(key) => drop(self.untouched.remove(&key)),
             }
         }

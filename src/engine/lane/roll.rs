@@ -11,6 +11,7 @@ use crate::broker::{Delivery, Subscription, SubscriptionId, Tag};
 use crate::campaign::{Campaign, Pause, Phase};
 use crate::engine::Note as BrokerNote;
 use crate::engine::gate::Gate;
+use crate::engine::handle::Answer;
 use crate::engine::meter::Meter;
 
 /// A campaign in its lane.
@@ -29,6 +30,8 @@ pub(super) struct Roll {
     pub(super) note: Note,
     /// A note is on its way to the broker; one at a time, or an older one might come last.
     pub(super) noting: bool,
+    /// The note on its way says that it is cancelled.
+    pub(super) noting_cancel: bool,
     /// Deliveries not yet begun, at most the prefetch.
     pub(super) ready: VecDeque<Delivery>,
     /// The next job, looked at already and waiting for its turn.
@@ -54,6 +57,17 @@ pub(super) struct Roll {
     pub(super) last_delivery: Instant,
     /// The latest time until which this life of the daemon has delayed a job of it.
     pub(super) away_until: Instant,
+    /// The broker knows that it is cancelled. Only then are its jobs taken off its queue: should the ledger be lost, nothing else
+    /// would tell what became of them.
+    pub(super) cancel_noted: bool,
+    /// Who cancelled it, and is told once the broker knows.
+    pub(super) canceller: Option<Answer<()>>,
+    /// What an earlier life of the daemon left in its queue.
+    pub(super) remnant: Remnant,
+    /// Rounds of releasing dead letters that are under way.
+    pub(super) release_rounds: usize,
+    /// Not before this is a release taken up again that could not be carried out.
+    pub(super) release_at: Instant,
 }
 
 /// The campaign's subscription.
@@ -73,6 +87,19 @@ pub(super) enum Note {
     Writing,
 }
 
+/// What an earlier life of the daemon left in a campaign's queue: jobs whose outcome stands in the ledger, and that it did not come
+/// to settle with the broker. Among them may be dead letters that were never published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remnant {
+    /// Something may be there.
+    Unknown {
+        ask_at: Instant,
+    },
+    /// The broker is being asked.
+    Asked,
+    None,
+}
+
 /// Wait after a failed try at the broker.
 pub(super) const BROKER_RETRY: Duration = Duration::from_secs(1);
 
@@ -90,6 +117,7 @@ impl Roll {
             registered,
             note: Note::Outdated,
             noting: false,
+            noting_cancel: false,
             ready: VecDeque::new(),
             head: None,
             arrivals: Vec::new(),
@@ -103,8 +131,21 @@ impl Roll {
             leftovers: campaign.phase == Phase::Cancelled && !campaign.queue_gone,
             last_delivery: now,
             away_until: now,
+            cancel_noted: false,
+            canceller: None,
+            remnant: if registered { Remnant::Unknown { ask_at: now } } else { Remnant::None },
+            release_rounds: 0,
+            release_at: now,
             campaign,
         }
+    }
+
+    /// A note about it is about to be written: as it is kept.
+    pub(super) fn begin_note(&mut self) -> Vec<u8> {
+        self.note = Note::Writing;
+        self.noting = true;
+        self.noting_cancel = self.campaign.phase == Phase::Cancelled;
+        self.noted().to_bytes()
     }
 
     /// What is to be noted of it at the broker.
@@ -122,7 +163,11 @@ impl Roll {
 
     /// Whether jobs of it may be begun now.
     pub(super) fn may_begin(&self, account_open: bool) -> bool {
-        self.campaign.phase != Phase::Running || (account_open && self.gate.is_open())
+        match self.campaign.phase {
+            Phase::Running => account_open && self.gate.is_open(),
+            Phase::Cancelled => self.cancel_noted,
+            Phase::Finished => true,
+        }
     }
 
     /// For how long its queue has been consumed and nothing has come, though nothing is known to be away.

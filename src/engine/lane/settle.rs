@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::roll::{BROKER_RETRY, Link, Note, Roll};
 use super::{Active, Key, Lane, Step, dead};
 use crate::broker::{Broker, BrokerError, Delivery, Headers, Message, Subscription, Tag, Target};
-use crate::engine::handle::Answer;
+use crate::engine::CommandError;
 use crate::job::CampaignId;
 use crate::outcome::Settle;
 
@@ -32,8 +32,10 @@ pub(super) enum Chore {
     Noted(CampaignId, Result<(), BrokerError>),
     AccountNoted(Result<(), BrokerError>),
     Removed(CampaignId, Result<bool, BrokerError>),
-    Browsed(Box<dead::Requeue>, Result<dead::Letters, BrokerError>),
-    Released(Answer<u64>, Result<u64, BrokerError>),
+    /// The next letters of a walk along the dead letters.
+    Letters(Box<dead::Round>, Result<Vec<Delivery>, CommandError>),
+    /// How many messages stand in the campaign's queue.
+    Counted(CampaignId, Result<u64, BrokerError>),
 }
 
 impl Lane {
@@ -47,8 +49,8 @@ impl Lane {
             Chore::Noted(id, result) => self.on_noted(&id, &result),
             Chore::AccountNoted(result) => self.on_account_noted(&result),
             Chore::Removed(id, result) => self.on_removed(&id, &result),
-            Chore::Browsed(requeue, letters) => self.on_browsed(*requeue, letters),
-            Chore::Released(answer, result) => dead::answer_release(answer, result),
+            Chore::Letters(round, letters) => self.on_letters(*round, letters),
+            Chore::Counted(id, ready) => self.on_counted(id, &ready),
         }
     }
 

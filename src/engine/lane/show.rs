@@ -22,6 +22,7 @@ impl Lane {
             CampaignView {
                 id: roll.campaign.id.clone(),
                 account: roll.campaign.account.clone(),
+                asked_account: roll.campaign.asked_account.clone(),
                 state: state.to_owned(),
                 options: roll.campaign.options,
                 enqueued: counts.enqueued(),
@@ -41,6 +42,7 @@ impl Lane {
                 created: roll.campaign.created,
                 ended: roll.campaign.ended,
                 counts_since: roll.campaign.counts_since,
+                ledger_gone: roll.campaign.ledger_gone,
             }
         });
         views.collect()

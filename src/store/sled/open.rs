@@ -155,12 +155,7 @@ pub(super) fn contents(database: &Database, memory: &Memory) -> Result<Contents,
     let mut contents = Contents::default();
     for item in database.prefixed(campaign::PREFIX) {
         let mut campaign = campaign::decode(&item?.1).map_err(|_| unreadable("c"))?;
-        if !campaign.ledger_gone {
-            campaign.counts = match memory.counts(&campaign.id) {
-                Some(replayed) => campaign.counts.with_replayed(replayed),
-                None => campaign.counts.before_any_record(),
-            };
-        }
+        campaign.recount(memory.counts(&campaign.id));
         contents.campaigns.push(campaign);
     }
     for item in database.prefixed(pause::PREFIX) {

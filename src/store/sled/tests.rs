@@ -114,7 +114,7 @@ async fn a_dropped_ledger_leaves_the_counts_and_goes_bit_by_bit() {
     }
     let mut record = campaign("spring");
     record.counts = counts(&store);
-    record.ledger_gone = true;
+    record.clean_up();
     assert_eq!(record.counts.sent, 3000);
     store.commit(vec![Change::Campaign(record), Change::DropLedger(spring())]).await.unwrap();
     assert_eq!(state(&store, 5), None);

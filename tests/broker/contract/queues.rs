@@ -78,6 +78,22 @@ pub(crate) async fn dead_letters_can_be_taken_one_by_one(home: Home) {
     assert_eq!(Inbox::open(broker, Source::Jobs(spring), 10).await.ids(2).await, dead(&[2, 7]));
 }
 
+pub(crate) async fn dead_letters_held_by_several_subscriptions_go_back_in_order(home: Home) {
+    let (_, source) = ten_dead(&home).await;
+    let broker = &*home.broker;
+    let mut pages = Vec::new();
+    for held in [[0, 1, 2, 3], [4, 5, 6, 7]] {
+        let mut page = Inbox::open(broker, source.clone(), 4).await;
+        assert_eq!(page.ids(4).await, dead(&held), "what another one holds does not come");
+        pages.push(page);
+    }
+    for (ready, page) in [6, 10].into_iter().zip(pages) {
+        drop(page);
+        wait_for_depth(broker, &source, ready).await;
+    }
+    assert_eq!(Inbox::open(broker, source, 10).await.ids(2).await, dead(&[8, 9]), "those never held come before those given back");
+}
+
 pub(crate) async fn a_queue_is_removed_only_when_it_is_empty(home: Home) {
     let (broker, spring, source) = prepared(&home).await;
     publish(&*broker, Target::Dead(&spring), &job("dead")).await;
