@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::account::clock;
 use super::ask::confirm;
-use super::client::Client;
+use super::client::{CallError, Client};
 use super::table::{Table, harmless, print, print_json};
 use super::words::{count, many, percent};
 use super::{Exit, Failure, Globals};
@@ -36,7 +36,7 @@ enum Command {
         /// With the job bodies, which hold the full recipient (JSON only)
         #[arg(long, requires = "json")]
         bodies: bool,
-        /// Print JSON
+        /// Print JSON: all of them, unless --limit says otherwise
         #[arg(long)]
         json: bool,
     },
@@ -111,7 +111,11 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<Exit, Failure> 
             if json { print_json(&groups)? } else { print_groups(&groups)? }
         }
         Command::List { filter, bodies, json } => {
-            let letters = list(&client, &filter.campaign, &filter.selection(), bodies).await?;
+            let mut selection = filter.selection();
+            if json {
+                selection.limit.get_or_insert(u64::MAX); // a program must not take a part for the whole
+            }
+            let letters = list(&client, &filter.campaign, &selection, bodies).await?;
             if json { print_json(&letters)? } else { print_list(&filter, &letters)? }
         }
         Command::Show { campaign, job, json } => {
@@ -158,9 +162,17 @@ async fn requeue(client: &Client, filter: &Filter, yes: bool) -> Result<Exit, Fa
         }
     }
     let selection = DeadSelection { unknown_too: unknown > 0, ..filter.selection() };
-    let done: Requeued = client.post(&format!("v1/campaigns/{campaign}/dead/requeue"), &selection).await?;
+    let done = client.post(&format!("v1/campaigns/{campaign}/dead/requeue"), &selection).await;
+    let done: Requeued = done.map_err(cut_short)?;
     print(format_args!("released {}; follow them with: campaignd campaign watch {campaign}", many(done.requeued, "job")))?;
     Ok(Exit::Ok)
+}
+
+/// What holds when the answer to a release did not come.
+fn cut_short(error: CallError) -> Failure {
+    let what =
+        "what it had released until then is sent once the daemon runs; the same command releases the rest, and nothing twice";
+    if error.passing { Failure::new(error.exit, format_args!("{}\n{what}", error.message)) } else { error.into() }
 }
 
 /// Groups as a table, with shares.
