@@ -160,7 +160,8 @@ impl Campaign {
     pub fn recount(&mut self, replayed: Option<&Counts>) {
         let before =
             if self.ledger_gone { Some(self.cleaned_counts.get_or_insert_with(|| self.counts.clone()).clone()) } else { None };
-        self.counts = self.counts.with_replayed(replayed.unwrap_or(&Counts::default()));
+        let nothing = Counts::default();
+        self.counts = self.counts.with_replayed(replayed.unwrap_or(&nothing));
         if let Some(before) = before {
             self.counts.add(&before);
         }

@@ -99,7 +99,7 @@ async fn a_long_shelf_is_seen_and_released_as_a_whole() {
 /// Paused, so that the kills meet nothing but the release.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_interrupted_by_a_kill_is_carried_out_by_the_next_daemon() {
-    const LETTERS: u32 = 3_000;
+    const LETTERS: u32 = 1_200;
     let mut stage = Stage::open(Setup::default()).await;
     let once: Fault = "WH_001".parse().unwrap();
     let recipients: Vec<u64> = (0..LETTERS).map(|serial| once.recipient_times(1, serial)).collect();
@@ -107,7 +107,7 @@ async fn a_release_interrupted_by_a_kill_is_carried_out_by_the_next_daemon() {
     stage.until_campaign("cut", "fail", |v| v.state == "finished" && v.dead == u64::from(LETTERS)).await;
     stage.post("accounts/main/pause", "{}").await;
     let whole = format!("campaigns/cut/dead?limit={LETTERS}");
-    for delay in [40, 150, 400, 800] {
+    for delay in [40, 100, 200, 400] {
         // whoever asks does not wait for the answer
         drop(tokio::time::timeout(Duration::from_millis(delay), stage.try_post("campaigns/cut/dead/requeue", "{}")).await);
         stage.kill9();
