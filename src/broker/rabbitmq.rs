@@ -11,6 +11,7 @@ pub(crate) mod laws;
 mod link;
 mod names;
 mod notes;
+mod pool;
 mod publish;
 mod runs;
 mod topology;
@@ -137,7 +138,7 @@ impl RabbitMq {
             async move { link.supervise(&settings).await }
         });
         Self {
-            nursery: Nursery::new(Arc::clone(&settings)),
+            nursery: Nursery::default(),
             settings,
             clock,
             link,
@@ -159,7 +160,7 @@ impl RabbitMq {
     /// # Errors
     /// [`ConnectError`] tells apart wrong settings, an unreachable server, a refused login and a missing virtual host.
     pub async fn probe(settings: &Settings) -> Result<(), ConnectError> {
-        let connection = connect::open(settings, &format!("{} check", settings.name)).await?;
+        let connection = connect::open(settings, &connect::name(settings, "check", 1)).await?;
         let _ = timeout(settings.call_timeout, connection.close(200, "OK".into())).await;
         Ok(())
     }
@@ -261,13 +262,16 @@ impl Broker for RabbitMq {
 
     async fn depth(&self, source: &Source) -> Result<u64, BrokerError> {
         let wire = self.link.wire()?;
-        let found = self.limited(self.settings.call_timeout, topology::count(&wire.consume, &names::queue(source))).await?;
+        let count = async { topology::count(&wire.calls().await?.channel, &names::queue(source)).await };
+        let found = self.limited(self.settings.call_timeout, count).await?;
         Ok(found.map_or(0, |found| found.ready))
     }
 
     async fn remove(&self, campaign: &CampaignId) -> Result<bool, BrokerError> {
-        let source = Source::Jobs(campaign.clone());
-        self.limited(self.settings.call_timeout, async {
+        let (source, limit) = (Source::Jobs(campaign.clone()), self.settings.call_timeout);
+        // Many may be over at the same time: the limit is for the work, which is not to be left half done.
+        let _turn = self.limited(limit, self.nursery.turn()).await?;
+        self.limited(limit, async {
             if self.consumers.unsettled(&source).await > 0 {
                 return Ok(false);
             }

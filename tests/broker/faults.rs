@@ -3,6 +3,7 @@
 mod links;
 mod permissions;
 mod queues;
+mod spread;
 
 use std::collections::BTreeSet;
 

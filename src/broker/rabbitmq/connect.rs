@@ -11,6 +11,10 @@ use super::Settings;
 use super::errors::reply_code;
 use crate::broker::BrokerError;
 
+/// RabbitMQ's own default. lapin has room for 32 frames in each direction; told the size beforehand it takes memory as it fills it,
+/// else 8 MiB at once, and of a broker without any limit more than there is.
+const FRAME_MAX: u32 = 131_072;
+
 /// Why no connection could be opened. None of its texts holds the password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
@@ -69,7 +73,14 @@ pub(super) fn uri(settings: &Settings) -> Result<AMQPUri, ConnectError> {
     let mut uri: AMQPUri = text.parse().map_err(|_| ConnectError::Settings("the broker URI cannot be read".into()))?;
     let seconds = settings.heartbeat.as_secs().clamp(1, 3_600);
     uri.query.heartbeat = Some(u16::try_from(seconds).unwrap_or(60));
+    uri.query.frame_max = Some(FRAME_MAX);
     Ok(uri)
+}
+
+/// How RabbitMQ lists a connection; the first of a kind has no number.
+pub(super) fn name(settings: &Settings, purpose: &str, number: usize) -> String {
+    let name = &settings.name;
+    if number == 1 { format!("{name} {purpose}") } else { format!("{name} {purpose} {number}") }
 }
 
 /// Opens a connection shown as `name` in RabbitMQ's listings.

@@ -19,8 +19,8 @@ use super::errors::{call, is_missing};
 use super::headers::from_amqp;
 use super::link::Wire;
 use super::names::{self, short};
+use super::pool::Place;
 use super::runs::Window;
-use super::topology;
 use crate::broker::{BrokerError, Delivery, Event, Message, Source, Subscription, SubscriptionId, Tag};
 
 /// How long a channel may take to close before it is dropped.
@@ -56,13 +56,14 @@ impl Consumers {
         prefetch: u16,
         sink: mpsc::Sender<Event>,
     ) -> Result<Subscription, BrokerError> {
-        let channel = topology::open(&wire.consume).await?;
+        let place = wire.subscriber().await?;
+        let channel = place.channel().await?;
         let consumer = consume(&channel, &names::queue(&source), prefetch.max(1), FieldTable::default()).await?;
         let id = SubscriptionId(NEXT.fetch_add(1, Ordering::Relaxed));
         let live = Arc::new(Live { source, channel, delivered: AtomicU64::new(0), window: tokio::sync::Mutex::default() });
         lock(&self.live).insert(id, Arc::clone(&live));
         let (guard, stop) = oneshot::channel::<()>();
-        let pump = Pump { id, live, register: Arc::clone(&self.live), sink };
+        let pump = Pump { id, live, register: Arc::clone(&self.live), sink, place };
         let mut pumps = lock(&self.pumps);
         while pumps.try_join_next().is_some() {} // forget those that have ended
         pumps.spawn(pump.run(consumer, stop));
@@ -136,12 +137,15 @@ struct Pump {
     live: Arc<Live>,
     register: Register,
     sink: mpsc::Sender<Event>,
+    /// Given up once the channel is closed.
+    place: Place,
 }
 
 impl Pump {
     async fn run(self, mut consumer: Consumer, mut stop: oneshot::Receiver<()>) {
         let ended = tokio::select! { biased;
             _ = &mut stop => None,
+            () = self.place.over() => Some("a connection to RabbitMQ is lost".into()),
             reason = self.carry(&mut consumer) => reason,
         };
         // Closed without cancelling first: only that returns what is unsettled to the head of the queue in order.

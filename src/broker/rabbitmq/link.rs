@@ -1,4 +1,4 @@
-//! The supervised pair of connections: opens them, declares what must exist, watches them, and begins again when one is lost.
+//! The supervised connections: opens them, declares what must exist, watches them, and begins again when one is lost.
 //!
 //! lapin's own recovery is not used: it resurrects deleted queues and does not tell consumers that their deliveries are void.
 
@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use lapin::{Connection, Event};
-use tokio::sync::watch;
+use lapin::{Channel, Connection, Event};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::{sleep, timeout};
 
+use super::pool::{Place, Pool};
 use super::publish::Outlets;
 use super::{LinkStatus, Role, Settings, connect, topology};
 use crate::broker::BrokerError;
@@ -22,32 +23,92 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a goodbye may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+/// What connections are for, as RabbitMQ lists them.
+const CONSUME: &str = "consume";
+const CALL: &str = "declare";
+const TRIAL: &str = "trial";
+const PUBLISH: &str = "publish";
 
-/// Two open connections and what lives and dies with them. RabbitMQ blocks a publishing connection as a whole when it runs
+/// Subscriptions on one connection. Before each frame it writes, lapin looks at every channel of the connection: with those of 1,000
+/// campaigns on one, that was a third of the daemon's CPU time, with 128 on each it is 2 %. Fewer would cost more memory: a connection
+/// has a thread, and up to 8 MiB of buffers once it is busy.
+const SUBSCRIPTIONS: usize = 128;
+/// Channels for calls that are under way at the same time.
+const CALLS: usize = 64;
+
+/// Open connections and what lives and dies with them. RabbitMQ blocks a publishing connection as a whole when it runs
 /// out of memory or disk; consuming and acknowledging must not stop with it.
 pub(super) struct Wire {
-    /// Tells this pair from the ones before and after.
+    /// Tells these connections from the ones before and after.
     pub(super) epoch: u64,
-    /// Consumes, acknowledges, declares.
-    pub(super) consume: Connection,
+    /// The first that consumes.
+    first: Arc<Connection>,
+    /// Declare, count and delete; here a channel ends whenever something is not as it was thought to be.
+    calling: Pool,
+    calls: Semaphore,
+    /// Consume and acknowledge: as many as the subscriptions need. The loss of one is the loss of the wire.
+    consuming: Pool,
+    /// Read from queues that may have no leader, which RabbitMQ may end a connection for.
+    pub(super) trials: Pool,
     /// Publishes.
     pub(super) publish: Connection,
     /// The publishing channels.
     pub(super) outlets: Outlets,
 }
 
+/// A channel of its own for a few calls: the broker closes it on the first refusal.
+pub(super) struct Calls<'a> {
+    pub(super) channel: Channel,
+    _place: Place,
+    _permit: SemaphorePermit<'a>,
+}
+
 impl Wire {
+    fn new(epoch: u64, first: Connection, publish: Connection, settings: &Arc<Settings>) -> Self {
+        let first = Arc::new(first);
+        let channels = usize::from(first.configuration().channel_max());
+        // RabbitMQ may allow few; some are on their way out, and count until it says that they are closed.
+        let (room, calls) = ((channels / 2).clamp(1, SUBSCRIPTIONS), (channels / 2).clamp(1, CALLS));
+        Self {
+            epoch,
+            calling: Pool::new(Arc::clone(settings), CALL, calls),
+            calls: Semaphore::new(calls),
+            consuming: Pool::beginning_with(Arc::clone(&first), Arc::clone(settings), CONSUME, room),
+            trials: Pool::new(Arc::clone(settings), TRIAL, 1),
+            first,
+            outlets: Outlets::new(usize::from(publish.configuration().channel_max())),
+            publish,
+        }
+    }
+
+    /// A channel for calls, once fewer than the most are under way.
+    pub(super) async fn calls(&self) -> Result<Calls<'_>, BrokerError> {
+        let permit = self.calls.acquire().await.map_err(|_| BrokerError::Down("closed".into()))?;
+        let place = self.calling.take().await?;
+        Ok(Calls { channel: place.channel().await?, _place: place, _permit: permit })
+    }
+
+    /// A place for a subscription; none when a connection is lost, for the others are about to be closed.
+    pub(super) async fn subscriber(&self) -> Result<Place, BrokerError> {
+        if !self.is_up() {
+            return Err(BrokerError::Down("a connection is lost".into()));
+        }
+        self.consuming.take().await
+    }
+
     fn is_up(&self) -> bool {
-        self.consume.status().connected() && self.publish.status().connected()
+        self.consuming.is_up() && self.publish.status().connected()
+    }
+
+    /// Closes connections that are not needed any more.
+    async fn tidy(&self) {
+        tokio::join!(self.consuming.tidy(), self.calling.tidy(), self.trials.tidy());
     }
 
     async fn close(&self) {
         // Closing races with channels being dropped; the sockets end in any case.
-        let goodbye = async {
-            let _ = self.publish.close(200, "OK".into()).await;
-            let _ = self.consume.close(200, "OK".into()).await;
-        };
-        let _ = timeout(CLOSE_LIMIT, goodbye).await;
+        let publish = timeout(CLOSE_LIMIT, self.publish.close(200, "OK".into()));
+        let _ = tokio::join!(publish, self.consuming.shut(), self.calling.shut(), self.trials.shut());
     }
 }
 
@@ -96,7 +157,7 @@ impl Link {
     }
 
     /// Keeps the link up until the task that runs this is aborted.
-    pub(super) async fn supervise(&self, settings: &Settings) {
+    pub(super) async fn supervise(&self, settings: &Arc<Settings>) {
         let mut attempt = 0;
         loop {
             let why = match self.bring_up(settings).await {
@@ -128,21 +189,20 @@ impl Link {
         self.status.send_replace(LinkStatus::Connecting { attempt: 0, last_error: Some("closed".into()) });
     }
 
-    async fn bring_up(&self, settings: &Settings) -> Result<Wire, BrokerError> {
-        let name = &settings.name;
-        let consume = connect::open(settings, &format!("{name} consume")).await?;
+    async fn bring_up(&self, settings: &Arc<Settings>) -> Result<Wire, BrokerError> {
+        let first = connect::open(settings, &connect::name(settings, CONSUME, 1)).await?;
         if settings.role == Role::Daemon {
             let limit = settings.call_timeout;
-            timeout(limit, topology::declare(&consume)).await.map_err(|_| BrokerError::Timeout(limit))??;
+            timeout(limit, topology::declare(&first)).await.map_err(|_| BrokerError::Timeout(limit))??;
         }
-        let publish = connect::open(settings, &format!("{name} publish")).await?;
+        let publish = connect::open(settings, &connect::name(settings, PUBLISH, 1)).await?;
         let epoch = self.epochs.fetch_add(1, Ordering::Relaxed);
-        Ok(Wire { epoch, consume, publish, outlets: Outlets::default() })
+        Ok(Wire::new(epoch, first, publish, settings))
     }
 
-    /// Holds the link up as long as both connections last; says why it ended.
+    /// Holds the link up as long as all connections last; says why it ended.
     async fn hold(&self, wire: Arc<Wire>) -> BrokerError {
-        tracing::info!(vhost = %wire.consume.status().vhost(), "connected to RabbitMQ");
+        tracing::info!(vhost = %wire.first.status().vhost(), "connected to RabbitMQ");
         self.state.send_replace(State::Up(Arc::clone(&wire)));
         self.status.send_replace(LinkStatus::Up);
         let why = self.watch(&wire).await;
@@ -152,13 +212,13 @@ impl Link {
     }
 
     async fn watch(&self, wire: &Wire) -> BrokerError {
-        let mut consume = pin!(wire.consume.events_listener());
+        let mut first = pin!(wire.first.events_listener());
         let mut publish = pin!(wire.publish.events_listener());
         let mut last = String::from("connection closed");
         loop {
             let event = tokio::select! { biased;
                 event = publish.next() => event,
-                event = consume.next() => event,
+                event = first.next() => event,
                 () = sleep(LOOK) => None,
             };
             match event {
@@ -176,6 +236,7 @@ impl Link {
             if !wire.is_up() {
                 return BrokerError::Down(last);
             }
+            wire.tidy().await;
         }
     }
 }

@@ -16,7 +16,6 @@ use super::errors::call;
 use super::link::Wire;
 use super::names::{self, NOTES, short};
 use super::publish::{Outgoing, Routed};
-use super::topology;
 use crate::broker::BrokerError;
 use crate::job::CampaignId;
 
@@ -52,9 +51,10 @@ pub(super) async fn read(wire: &Wire, marks: &Marks, limit: Duration, now: Times
     let mark = format!("{:016x}-{}", marks.session, marks.next.fetch_add(1, Ordering::Relaxed));
     let late = |_| BrokerError::Timeout(limit);
     timeout(limit, publish(wire, MARK, &mark, b"", now)).await.map_err(late)??;
-    let channel = topology::open(&wire.consume).await?;
-    let mut consumer = timeout(limit, consume(&channel, NOTES, PREFETCH, names::from_the_start())).await.map_err(late)??;
-    let read = up_to(&mark, &channel, &mut consumer, limit).await;
+    let calls = wire.calls().await?;
+    let channel = &calls.channel;
+    let mut consumer = timeout(limit, consume(channel, NOTES, PREFETCH, names::from_the_start())).await.map_err(late)??;
+    let read = up_to(&mark, channel, &mut consumer, limit).await;
     let _ = timeout(limit, channel.close(200, short("OK"))).await;
     read
 }

@@ -7,10 +7,9 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::Semaphore;
 
-use super::errors::{call, is_missing};
+use super::errors::{call, is_missing, reply_code};
 use super::link::Wire;
 use super::names::short;
-use super::topology;
 use crate::broker::BrokerError;
 use crate::job::CampaignId;
 
@@ -32,12 +31,6 @@ pub(super) struct Outlets {
     shelves: Mutex<HashSet<CampaignId>>,
 }
 
-impl Default for Outlets {
-    fn default() -> Self {
-        Self { shared: Mutex::default(), lanes: Semaphore::new(LANES), idle: Mutex::default(), shelves: Mutex::default() }
-    }
-}
-
 /// A message on its way to an exchange.
 pub(super) struct Outgoing<'a> {
     pub(super) exchange: &'a str,
@@ -55,6 +48,12 @@ pub(super) enum Routed {
 }
 
 impl Outlets {
+    /// For a connection that may have so many channels; some are on their way out.
+    pub(super) fn new(channels: usize) -> Self {
+        let lanes = Semaphore::new((channels / 2).clamp(1, LANES));
+        Self { shared: Mutex::default(), lanes, idle: Mutex::default(), shelves: Mutex::default() }
+    }
+
     /// Publishes on the shared channel.
     pub(super) async fn shared(&self, wire: &Wire, message: Outgoing<'_>) -> Result<(), BrokerError> {
         let channel = self.shared_channel(wire).await?;
@@ -133,7 +132,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 async fn confirming(wire: &Wire) -> Result<Channel, BrokerError> {
-    let channel = topology::open(&wire.publish).await?;
+    let channel = match wire.publish.create_channel().await {
+        Ok(channel) => channel,
+        Err(error) => {
+            if reply_code(&error).is_some() {
+                // The error of a former channel with this number, which is of no more use: all begin again with new numbers.
+                let _ = wire.publish.close(200, short("OK")).await;
+            }
+            return Err(call("opening a channel to publish", &error));
+        }
+    };
     let selected = channel.confirm_select(ConfirmSelectOptions::default()).await;
     selected.map_err(|e| call("asking for publisher confirms", &e))?;
     Ok(channel)

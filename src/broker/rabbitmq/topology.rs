@@ -1,19 +1,18 @@
 //! Declares what must exist, and makes and removes campaign queues so that neither a crash nor a late message loses a job.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use lapin::options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ExchangeKind};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::errors::{call, has_no_leader, is_missing};
 use super::link::Wire;
 use super::names::{self, DEAD, INTAKE, JOBS, NOTES, STEPS, short};
-use super::{Settings, connect};
 use crate::broker::{BrokerError, Prepared, Source};
 
 /// A quorum queue whose node dies within 1.5 s of its declaration comes back without a leader, although publishes to it were
@@ -26,6 +25,8 @@ const SLOW_COUNT: Duration = Duration::from_millis(200);
 const COUNTS: u32 = 20;
 /// Empty queues tried at the same time, each on a connection of its own: after a restart there may be thousands.
 const TRIALS: usize = 8;
+/// Queues removed at the same time; for most of it RabbitMQ is waited for.
+const REMOVALS: usize = 32;
 /// Time for a closed subscription to be gone from the broker's count of consumers.
 const LET_GO: Duration = Duration::from_secs(2);
 /// Time for a message routed just before an unbind to show in the queue's count.
@@ -52,7 +53,7 @@ pub(super) async fn declare(connection: &Connection) -> Result<(), BrokerError> 
     Ok(())
 }
 
-/// A channel of its own for a few calls: the broker closes it on the first refusal.
+/// Opens a channel: the broker closes it on the first refusal.
 pub(super) async fn open(connection: &Connection) -> Result<Channel, BrokerError> {
     connection.create_channel().await.map_err(|e| call("opening a channel", &e))
 }
@@ -83,13 +84,13 @@ pub(super) struct Count {
     consumers: u32,
 }
 
-/// What is in `queue`; `None` when it does not exist.
+/// What is in `queue`; `None` when it does not exist, and the channel is closed then.
 ///
 /// RabbitMQ gives a quorum queue 250 ms to answer and then says 0 (`rabbit_quorum_queue:stat`), so a slow 0 is not believed.
-pub(super) async fn count(connection: &Connection, queue: &str) -> Result<Option<Count>, BrokerError> {
+pub(super) async fn count(channel: &Channel, queue: &str) -> Result<Option<Count>, BrokerError> {
     for _ in 0..COUNTS {
         let asked = Instant::now();
-        let found = look(connection, queue).await?;
+        let found = look(channel, queue).await?;
         if found.is_none_or(|found| found.ready > 0) || asked.elapsed() < SLOW_COUNT {
             return Ok(found);
         }
@@ -98,8 +99,7 @@ pub(super) async fn count(connection: &Connection, queue: &str) -> Result<Option
 }
 
 /// The same, where a 0 may mean that the queue did not answer.
-async fn look(connection: &Connection, queue: &str) -> Result<Option<Count>, BrokerError> {
-    let channel = open(connection).await?;
+async fn look(channel: &Channel, queue: &str) -> Result<Option<Count>, BrokerError> {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     match channel.queue_declare(short(queue), options, FieldTable::default()).await {
         Ok(found) => Ok(Some(Count { ready: found.message_count().into(), consumers: found.consumer_count() })),
@@ -111,73 +111,87 @@ async fn look(connection: &Connection, queue: &str) -> Result<Option<Count>, Bro
 /// A queue declared and not bound yet.
 #[derive(Clone, Copy)]
 struct Young {
-    /// Declared over this pair of connections.
+    /// Declared over these connections.
     epoch: u64,
     safe_at: Instant,
 }
 
 /// Campaign queues on their way from declared to bound, and from unbound to deleted.
 pub(super) struct Nursery {
-    settings: Arc<Settings>,
     young: Mutex<HashMap<String, Young>>,
     trials: Semaphore,
+    removals: Semaphore,
+}
+
+impl Default for Nursery {
+    fn default() -> Self {
+        Self { young: Mutex::default(), trials: Semaphore::new(TRIALS), removals: Semaphore::new(REMOVALS) }
+    }
 }
 
 impl Nursery {
-    pub(super) fn new(settings: Arc<Settings>) -> Self {
-        Self { settings, young: Mutex::default(), trials: Semaphore::new(TRIALS) }
-    }
-
     /// Makes sure the queue of `source` exists, is crash safe, and is bound to `exchange` with `key`.
     /// Any number of these may wait at the same time, also for the same queue.
     pub(super) async fn raise(&self, wire: &Wire, source: &Source, exchange: &str, key: &str) -> Result<Prepared, BrokerError> {
         let name = names::queue(source);
-        let found = look(&wire.consume, &name).await?;
-        let channel = open(&wire.consume).await?;
-        let young = match (found.is_some(), self.get(&name)) {
-            (true, Some(young)) if young.epoch == wire.epoch => Some(young),
-            (true, Some(_)) => {
-                // The connection broke while it was young: it may have no leader. It was never bound, so it holds nothing.
-                let deleted = channel.queue_delete(short(&name), QueueDeleteOptions::default()).await;
-                deleted.map_err(|e| call(&format!("replacing queue {name}"), &e))?;
-                Some(self.declare(&channel, wire.epoch, &name).await?)
-            }
-            (true, None) => {
-                if found.is_some_and(|found| found.ready == 0) {
-                    self.is_empty(&name).await?;
-                }
-                None
-            }
-            (false, _) => Some(self.declare(&channel, wire.epoch, &name).await?),
-        };
+        let young = self.found_or_made(wire, &name).await?;
         if let Some(young) = young {
             sleep_until(young.safe_at).await;
         }
-        bind(&channel, &name, exchange, key).await?;
+        bind(&wire.calls().await?.channel, &name, exchange, key).await?;
         self.young().remove(&name);
         Ok(Prepared { existed: young.is_none() })
+    }
+
+    /// Leaves a queue there that is as good as new, if it was not there for long.
+    async fn found_or_made(&self, wire: &Wire, name: &str) -> Result<Option<Young>, BrokerError> {
+        let found = look(&wire.calls().await?.channel, name).await?;
+        match (found, self.get(name)) {
+            (Some(_), Some(young)) if young.epoch == wire.epoch => Ok(Some(young)),
+            (Some(_), Some(_)) => {
+                // The connection broke while it was young: it may have no leader. It was never bound, so it holds nothing.
+                let calls = wire.calls().await?;
+                let deleted = calls.channel.queue_delete(short(name), QueueDeleteOptions::default()).await;
+                deleted.map_err(|e| call(&format!("replacing queue {name}"), &e))?;
+                self.declare(&calls.channel, wire.epoch, name).await.map(Some)
+            }
+            (Some(found), None) => {
+                if found.ready == 0 {
+                    self.is_empty(wire, name).await?;
+                }
+                Ok(None)
+            }
+            (None, _) => self.declare(&wire.calls().await?.channel, wire.epoch, name).await.map(Some),
+        }
+    }
+
+    /// Waits for a turn to remove a queue.
+    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, BrokerError> {
+        self.removals.acquire().await.map_err(|_| BrokerError::Down("closed".into()))
     }
 
     /// Deletes a campaign's job queue if nothing is in it and nobody consumes it: a connection that died unnoticed may still hold jobs.
     /// What comes later goes to the intake.
     pub(super) async fn remove(&self, wire: &Wire, source: &Source, key: &str) -> Result<bool, BrokerError> {
         let name = names::queue(source);
-        match let_go(wire, &name).await? {
+        let calls = wire.calls().await?;
+        let channel = &calls.channel;
+        match let_go(channel, &name).await? {
             None => return Ok(true),
             Some(Count { ready: 0, consumers: 0 }) => {}
             Some(_) => return Ok(false),
         }
-        let channel = open(&wire.consume).await?;
         // Unbound first: a job published between the count and the deletion would be deleted with the queue.
-        unbind(&channel, &name, key).await?;
+        unbind(channel, &name, key).await?;
         sleep(UNBOUND).await;
-        let unused = match count(&wire.consume, &name).await {
-            Ok(Some(Count { ready: 1.., .. } | Count { consumers: 1.., .. })) => Ok(false),
-            Ok(_) => self.is_empty(&name).await,
+        let unused = match count(channel, &name).await {
+            Ok(None) => return Ok(true),
+            Ok(Some(Count { ready: 0, consumers: 0 })) => self.is_empty(wire, &name).await,
+            Ok(Some(_)) => Ok(false),
             Err(error) => Err(error),
         };
         if !matches!(unused, Ok(true)) {
-            bind(&channel, &name, JOBS, key).await?;
+            bind(channel, &name, JOBS, key).await?;
             return unused;
         }
         // Quorum queues know no if_empty: asking for it closes the connection.
@@ -190,18 +204,22 @@ impl Nursery {
     /// answers: that happens when the whole machine dies within moments of its declaration, or when a cluster has lost its majority.
     /// So it is not for us to delete it.
     ///
-    /// On a connection of its own: RabbitMQ 3.10 ends the connection that reads from such a queue (541, noproc).
-    async fn is_empty(&self, queue: &str) -> Result<bool, BrokerError> {
-        let _place = self.trials.acquire().await;
-        let connection = connect::open(&self.settings, &format!("{} trial", self.settings.name)).await?;
-        let channel = open(&connection).await?;
+    /// On a connection that nothing else uses meanwhile: RabbitMQ 3.10 ends the one that reads from such a queue (541, noproc).
+    async fn is_empty(&self, wire: &Wire, queue: &str) -> Result<bool, BrokerError> {
+        let _turn = self.trials.acquire().await;
+        let place = wire.trials.take().await?;
+        let channel = place.channel().await?;
         let got = timeout(LEADER, channel.basic_get(short(queue), BasicGetOptions { no_ack: false })).await;
-        // A message that was there goes back to the head when the connection closes.
-        let _ = timeout(UNBOUND, connection.close(200, short("OK"))).await;
+        if let Ok(Ok(message)) = got {
+            // One that was there goes back to the head when the channel closes.
+            let _ = timeout(UNBOUND, channel.close(200, short("OK"))).await;
+            return Ok(message.is_none());
+        }
+        // It may still be waiting for its answer: it is for no other queue.
+        let _ = timeout(UNBOUND, place.connection.close(200, short("OK"))).await;
         match got {
-            Ok(Ok(message)) => Ok(message.is_none()),
             Ok(Err(e)) if !has_no_leader(&e) => Err(call(&format!("trying queue {queue}"), &e)),
-            Ok(Err(_)) | Err(_) => Err(BrokerError::Denied(format!(
+            _ => Err(BrokerError::Denied(format!(
                 "queue {queue} has no leader; if all RabbitMQ nodes are up and it stays so, it is broken and empty: rabbitmqctl delete_queue {queue}"
             ))),
         }
@@ -226,10 +244,10 @@ impl Nursery {
 }
 
 /// What is in a queue once our own last subscription has let go of it: its channel closes in the background.
-async fn let_go(wire: &Wire, queue: &str) -> Result<Option<Count>, BrokerError> {
+async fn let_go(channel: &Channel, queue: &str) -> Result<Option<Count>, BrokerError> {
     let end = Instant::now() + LET_GO;
     loop {
-        let found = count(&wire.consume, queue).await?;
+        let found = count(channel, queue).await?;
         if !matches!(found, Some(Count { ready: 0, consumers: 1.. })) || Instant::now() > end {
             return Ok(found);
         }
