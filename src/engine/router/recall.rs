@@ -63,8 +63,16 @@ impl Router {
 
     /// What is noted as it is need not be noted again.
     fn compare(&mut self, notes: &Notes) {
+        let mut noted: BTreeMap<&AccountName, Vec<&(CampaignId, Note)>> = BTreeMap::new();
+        for campaign in &notes.campaigns {
+            if let Some(account) = self.accounts.get(&campaign.0) {
+                noted.entry(account).or_default().push(campaign);
+            }
+        }
         for lane in &mut self.unstarted {
-            notes.campaigns.iter().for_each(|(id, note)| lane.compare_note(id, note));
+            for (id, note) in noted.remove(lane.account()).into_iter().flatten() {
+                lane.compare_note(id, note);
+            }
             lane.compare_pause(notes.pauses.get(lane.account()));
         }
     }
