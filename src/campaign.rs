@@ -216,8 +216,16 @@ impl Campaign {
     /// Over for longer than `retention`, its queue gone: nothing of it can come any more that the ledger would have to know.
     #[must_use]
     pub fn is_forgettable(&self, retention: Duration, now: Timestamp) -> bool {
-        let over = self.ended.and_then(|ended| Duration::try_from(now.duration_since(ended)).ok());
-        self.queue_gone && !self.ledger_gone && over.is_some_and(|over| over > retention)
+        self.forgettable_in(retention, now).is_some_and(|left| left.is_zero())
+    }
+
+    /// How long until that is so, if nothing else happens; none when it needs more than time.
+    #[must_use]
+    pub fn forgettable_in(&self, retention: Duration, now: Timestamp) -> Option<Duration> {
+        let ended = self.ended.filter(|_| self.queue_gone && !self.ledger_gone)?;
+        let over = Duration::try_from(now.duration_since(ended)).unwrap_or_default();
+        // longer than the retention
+        Some(if over > retention { Duration::ZERO } else { retention - over + Duration::from_nanos(1) })
     }
 
     /// Marks it finished.

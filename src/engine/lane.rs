@@ -10,6 +10,7 @@ mod end;
 mod journal;
 mod leave;
 mod links;
+mod looks;
 mod recall;
 mod reload;
 mod reply;
@@ -48,6 +49,7 @@ use crate::store::Store;
 pub(super) use command::LaneCommand;
 use journal::Journal;
 use leave::Ahead;
+use looks::Looks;
 pub(super) use reload::LaneReload;
 use roll::Roll;
 use settle::Chore;
@@ -153,6 +155,8 @@ pub(super) struct Lane {
     turns: VecDeque<(CampaignId, u32)>,
     /// Campaigns whose link, queue or end needs a look.
     attention: BTreeSet<CampaignId>,
+    /// When a campaign needs one though nothing happens.
+    looks: Looks,
     links: HashMap<SubscriptionId, CampaignId>,
     active: HashMap<Key, Active>,
     /// Jobs that went back unbegun or were released, and whose entry says so once it is durable.
@@ -207,6 +211,7 @@ impl Lane {
             history: History::default(),
             suppressed: parts.suppressed,
             attention: rolls.keys().cloned().collect(),
+            looks: Looks::default(),
             rolls,
             turns: VecDeque::new(),
             links: HashMap::new(),
@@ -274,12 +279,9 @@ impl Lane {
         self.gauge.beat.fetch_add(1, Ordering::Relaxed);
         if now >= self.next_look {
             self.next_look = now + TICK;
-            self.attention.extend(self.rolls.keys().cloned());
-            self.gauge();
-            if self.journal.is_slow(now) {
-                self.store_failed("the state directory does not answer");
-            }
+            self.look_at_store(now);
         }
+        self.look_around(now);
         self.expire_pauses(now);
         let leaves_at = self.send_due(now);
         let begins_at = self.begin_jobs(now);
@@ -321,22 +323,11 @@ impl Lane {
         begun && self.events.is_empty()
     }
 
-    fn gauge(&self) {
-        let mut counts = (0, 0, 0);
-        for roll in self.rolls.values() {
-            match roll.state(self.is_open()) {
-                "running" => {
-                    counts.0 += 1;
-                    counts.2 += usize::from(roll.subscription().is_none());
-                }
-                "paused" => counts.1 += 1,
-                _ => {}
-            }
+    fn look_at_store(&mut self, now: Instant) {
+        let slow = self.journal.is_slow(now);
+        self.gauge.stuck.store(self.journal.is_stuck() || slow, Ordering::Relaxed);
+        if slow {
+            self.store_failed("the state directory does not answer");
         }
-        self.gauge.running.store(counts.0, Ordering::Relaxed);
-        self.gauge.paused.store(counts.1, Ordering::Relaxed);
-        self.gauge.unlinked.store(counts.2, Ordering::Relaxed);
-        let stuck = self.journal.is_stuck() || self.journal.is_slow(self.clock.now());
-        self.gauge.stuck.store(stuck, Ordering::Relaxed);
     }
 }

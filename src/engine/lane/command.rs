@@ -5,14 +5,15 @@ use std::time::Duration;
 use super::roll::Roll;
 use super::settle::reply;
 use super::{Lane, LaneReload, Step};
+use crate::alert::{Alert, Status};
 use crate::broker::{Delivery, SubscriptionId};
 use crate::campaign::{Announcement, Campaign, Options, Pause, PauseTarget, Phase};
 use crate::engine::handle::{Answer, Reader};
 use crate::engine::view::{AccountView, CampaignView, DeadSelection, Resumed};
 use crate::engine::{CommandError, show};
-use crate::job::CampaignId;
+use crate::job::{AccountName, CampaignId};
 use crate::outcome::later;
-use crate::policy::Scope;
+use crate::policy::{Scope, Severity};
 use crate::store::Change;
 
 /// A command to one lane.

@@ -38,6 +38,7 @@ impl Lane {
     pub(super) fn tend_rolls(&mut self, now: Instant) {
         for id in std::mem::take(&mut self.attention) {
             self.tend(&id, now);
+            self.looked_after(&id, now);
         }
     }
 
@@ -222,8 +223,7 @@ impl Lane {
     }
 
     fn prefetch(&self) -> u16 {
-        let linked = self.rolls.values().filter(|roll| roll.subscription().is_some()).count() + 1;
-        let share = BUFFERED / linked;
+        let share = BUFFERED / (self.links.len() + 1);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
         let by_rate = self.pacer.rate().map_or(usize::MAX, |rate| (rate * PREFETCH_SECONDS).ceil().min(1e6) as usize);
         let prefetch = share.min(by_rate).max(LEAST_PREFETCH).min(usize::from(self.settings.prefetch.max(1)));

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::begin::Begun;
+use super::looks::Shown;
 use crate::broker::{Delivery, Subscription, SubscriptionId, Tag};
 use crate::campaign::{Campaign, Pause, Phase};
 use crate::engine::Note as BrokerNote;
@@ -68,6 +69,9 @@ pub(super) struct Roll {
     pub(super) release_rounds: usize,
     /// Not before this is a release taken up again that could not be carried out.
     pub(super) release_at: Instant,
+    /// When its next look is due, if that is known.
+    pub(super) look_at: Option<Instant>,
+    pub(super) shown: Shown,
 }
 
 /// The campaign's subscription.
@@ -136,6 +140,8 @@ impl Roll {
             remnant: if registered { Remnant::Unknown { ask_at: now } } else { Remnant::None },
             release_rounds: 0,
             release_at: now,
+            look_at: None,
+            shown: Shown::Not,
             campaign,
         }
     }
