@@ -74,7 +74,7 @@ fn ledger(criterion: &mut Criterion) -> anyhow::Result<()> {
     group.throughput(Throughput::Elements(COMMIT as u64));
     group.bench_function("durable commit of 64 records", |bencher| {
         let setup = || records().unwrap_or_default();
-        bencher.iter_batched(setup, |changes| runtime.block_on(store.commit(changes)), BatchSize::PerIteration);
+        bencher.iter_batched(setup, |changes| runtime.block_on(store.commit(changes.into())), BatchSize::PerIteration);
     });
     group.finish();
     Ok(())

@@ -62,7 +62,7 @@ async fn fill(dir: &Path, jobs: u64) -> anyhow::Result<()> {
     let store = SledStore::open(dir, &clock)?.store;
     let id: CampaignId = "past".parse()?;
     let campaign = Campaign::new(id.clone(), "bench".parse()?, Options::default(), clock.wall());
-    store.commit(vec![Change::Campaign(campaign)]).await?;
+    store.commit([Change::Campaign(campaign)].into()).await?;
     for first in (0..jobs).step_by(COMMIT as usize) {
         let mut records = Vec::new();
         for number in first..(first + COMMIT).min(jobs) {
@@ -73,7 +73,7 @@ async fn fill(dir: &Path, jobs: u64) -> anyhow::Result<()> {
             records.push(opened.clone());
             records.push(Record::new(job, Some(&opened.now), 0, sent, 1, 0, 0));
         }
-        store.commit(vec![Change::Ledger(id.clone(), records)]).await?;
+        store.commit([Change::Ledger(id.clone(), records)].into()).await?;
     }
     Ok(())
 }

@@ -3,8 +3,9 @@
 pub mod memory;
 pub mod sled;
 
-use async_trait::async_trait;
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::campaign::{Campaign, Entry, Pause, PauseTarget, Record};
@@ -17,7 +18,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// Commits that arrive while another is being flushed share the next flush. After an error nothing of it can be relied on to be
     /// there or not there; repeating the same commit is safe.
-    async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
+    async fn commit(&self, changes: Arc<[Change]>) -> Result<(), StoreError>;
 
     /// What the ledger knows of a job. Fast when it knows nothing.
     ///

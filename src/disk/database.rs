@@ -11,9 +11,29 @@ use super::Fault;
 /// leave its flush waiting for ever.
 const ROOM_BYTES: u64 = 8 << 20;
 
-/// Keys in a page of sled's that was filled in order, and the lookups after which it makes room (sled 0.34.7, `lru.rs`).
-const LEAF_KEYS: usize = 8;
+/// Keys in a page of sled's that was filled in order, at least: of 17 the first nine stay together (sled 0.34.7, `node.rs`).
+pub(crate) const LEAF_KEYS: u32 = 8;
+
+/// Lookups after which sled makes room (`lru.rs`).
 const LOOKUPS: usize = 64;
+
+/// Keys to be put and taken away, all of them or none.
+#[derive(Debug, Default)]
+pub(crate) struct Batch(Vec<(sled::IVec, Option<sled::IVec>)>);
+
+impl Batch {
+    pub(crate) fn insert(&mut self, key: impl Into<sled::IVec>, value: impl Into<sled::IVec>) {
+        self.0.push((key.into(), Some(value.into())));
+    }
+
+    pub(crate) fn remove(&mut self, key: impl Into<sled::IVec>) {
+        self.0.push((key.into(), None));
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 /// An open database. Dropping it writes what is left.
 pub(crate) struct Database {
@@ -85,10 +105,26 @@ impl Database {
     }
 
     /// Applies a batch: all of it or nothing will be there after a crash. Not on disk before [`Database::flush`].
-    pub(crate) fn apply(&self, batch: sled::Batch) -> Result<(), Fault> {
+    ///
+    /// A single key goes without sled's own batch, which would be one more buffer to write, to sync, and to wake its threads for.
+    pub(crate) fn apply(&self, batch: Batch) -> Result<(), Fault> {
         #[cfg(test)]
         self.suffers(Trouble::Lost)?;
-        self.db.apply_batch(batch).map_err(|e| self.fault(e))
+        let applied = match <[_; 1]>::try_from(batch.0) {
+            Ok([(key, Some(value))]) => self.db.insert(key, value).map(drop),
+            Ok([(key, None)]) => self.db.remove(key).map(drop),
+            Err(changes) => {
+                let mut batch = sled::Batch::default();
+                for (key, value) in changes {
+                    match value {
+                        Some(value) => batch.insert(key, value),
+                        None => batch.remove(key),
+                    }
+                }
+                self.db.apply_batch(batch)
+            }
+        };
+        applied.map_err(|e| self.fault(e))
     }
 
     /// Everything applied before is on disk when this returns.
@@ -125,8 +161,7 @@ impl Database {
 
     /// Passes every key that starts with `prefix` to `each`, in memory that does not grow with their number.
     ///
-    /// sled counts a page as used once it was looked up, but makes room only after 64 lookups in the page's group (one of 256); reading a
-    /// large database once would keep all of it. So the page just read is looked up that often.
+    /// Reading a large database once would otherwise keep all of it.
     pub(crate) fn read_through<E: From<Fault>>(
         &self,
         prefix: &[u8],
@@ -135,11 +170,20 @@ impl Database {
         for (count, item) in self.prefixed(prefix).enumerate() {
             let (key, value) = item?;
             each(&key, &value)?;
-            if count % LEAF_KEYS == 0 {
-                for _ in 0..LOOKUPS {
-                    self.get(&key)?;
-                }
+            if count % LEAF_KEYS as usize == 0 {
+                self.make_room(&key)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Of the pages of sled's that share a place in its cache with this key's, only this one stays in memory.
+    ///
+    /// sled counts a page as used once it was looked up, but makes room only after 64 lookups in the page's group (one of 256), so pages
+    /// that are filled or read once and then left alone add up. Hence this key is looked up that often.
+    pub(crate) fn make_room(&self, key: &[u8]) -> Result<(), Fault> {
+        for _ in 0..LOOKUPS {
+            self.get(key)?;
         }
         Ok(())
     }

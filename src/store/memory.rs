@@ -3,7 +3,7 @@
 //! No threads, no real time, ordered maps only: the same run gives the same answers.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -49,7 +49,7 @@ struct Inner {
     durable: Durable,
     steer: Option<Steer>,
     /// Kept despite an error, until the same commit is repeated: it must not count twice.
-    there: VecDeque<Vec<Change>>,
+    there: VecDeque<Arc<[Change]>>,
 }
 
 /// What would survive a crash.
@@ -95,7 +95,7 @@ impl MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+    async fn commit(&self, changes: Arc<[Change]>) -> Result<(), StoreError> {
         let course = self.inner().steer.as_mut().map_or_else(Course::default, |steer| steer(&changes));
         if !course.delay.is_zero() {
             tokio::time::sleep(course.delay).await;
@@ -181,18 +181,18 @@ mod tests {
     use super::*;
     use crate::campaign::{JobState, Options, Record};
 
-    fn commit_of(n: u32) -> Vec<Change> {
+    fn commit_of(n: u32) -> Arc<[Change]> {
         let record = Record::new(n.to_string().parse().unwrap(), None, 0, JobState::Opened, 1, 0, 0);
-        vec![Change::Ledger("c".parse().unwrap(), vec![record])]
+        [Change::Ledger("c".parse().unwrap(), vec![record])].into()
     }
 
     fn find(store: &MemoryStore, n: u32) -> Option<Entry> {
         store.find(&"c".parse().unwrap(), &n.to_string().parse().unwrap()).unwrap()
     }
 
-    fn with_campaign() -> Vec<Change> {
+    fn with_campaign() -> Arc<[Change]> {
         let created = jiff::Timestamp::UNIX_EPOCH;
-        vec![Change::Campaign(Campaign::new("c".parse().unwrap(), "a".parse().unwrap(), Options::default(), created))]
+        [Change::Campaign(Campaign::new("c".parse().unwrap(), "a".parse().unwrap(), Options::default(), created))].into()
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! | key | holds | file |
 //! |---|---|---|
-//! | `m` | format of the whole, which ledger it is, commits | `meta` |
+//! | `m` | format of the whole, which ledger it is, commits that wrote more than ledger records | `meta` |
 //! | `c` campaign | its record | `campaign` |
 //! | `p` kind name | a pause | `pause` |
 //! | `s` account recipient | a suppressed recipient | `suppression` |
@@ -43,7 +43,7 @@ use memory::Memory;
 /// The store on disk. Dropping it writes what was handed to it and closes the database.
 pub struct SledStore {
     // in this order: the writer must be done before the database closes, and that before another process may open it
-    writer: Group<Vec<Change>>,
+    writer: Group<Arc<[Change]>>,
     shared: Arc<Shared>,
     _lock: Lock,
 }
@@ -96,7 +96,7 @@ impl SledStore {
 
 #[async_trait]
 impl Store for SledStore {
-    async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+    async fn commit(&self, changes: Arc<[Change]>) -> Result<(), StoreError> {
         Ok(self.writer.write(changes).await?)
     }
 
@@ -124,7 +124,7 @@ impl Store for SledStore {
 fn last_of(value: &[u8], job: StoredJob<'_>) -> Result<Option<Entry>, StoreError> {
     let unreadable = |_| StoreError::Damaged("a ledger value cannot be read".into());
     let mut last = None;
-    for record in ledger::records(value).map_err(unreadable)? {
+    for record in ledger::read(value).map_err(unreadable)?.1 {
         let record = record.map_err(unreadable)?;
         if record.job == job {
             last = Some(record);

@@ -142,7 +142,7 @@ impl SimDisk {
 
 #[async_trait]
 impl Store for SimDisk {
-    async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+    async fn commit(&self, changes: Arc<[Change]>) -> Result<(), StoreError> {
         self.witness.writes(&changes);
         let (stalled, last, early) = {
             let stalled = self.lock().stalled_until;
@@ -160,7 +160,7 @@ impl Store for SimDisk {
             tokio::time::sleep(Duration::from_millis(2)).await;
             Err(StoreError::Full("simulated".into()))
         } else {
-            self.memory.commit(changes.clone()).await
+            self.memory.commit(Arc::clone(&changes)).await
         };
         if result.is_ok() {
             self.witness.written(&changes, self.clock.wall());

@@ -53,14 +53,14 @@ impl<Step> Default for Group<Step> {
 
 struct Running<Step> {
     commit: BoxFuture<'static, Result<(), StoreError>>,
-    changes: Vec<Change>,
+    changes: Arc<[Change]>,
     steps: Vec<Step>,
     since: Instant,
 }
 
 /// A commit that failed, kept whole: it is tried again until the disk takes it.
 struct Failed<Step> {
-    changes: Vec<Change>,
+    changes: Arc<[Change]>,
     steps: Vec<Step>,
     retry_at: Instant,
 }
@@ -140,8 +140,8 @@ impl<Step> Journal<Step> {
                 (ledger.chain(group.others).collect(), group.steps)
             }
         };
-        let (store, copy) = (Arc::clone(&self.store), changes.clone());
-        let commit = async move { if copy.is_empty() { Ok(()) } else { store.commit(copy).await } }.boxed();
+        let (store, shared) = (Arc::clone(&self.store), Arc::clone(&changes));
+        let commit = async move { if shared.is_empty() { Ok(()) } else { store.commit(shared).await } }.boxed();
         self.running = Some(Running { commit, changes, steps, since: now });
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::iter::successors;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -151,8 +152,8 @@ impl Router {
         if changes.is_empty() {
             return;
         }
-        let store = &self.parts.store;
-        patiently(&self.pulse, "the state directory", || store.commit(changes.clone())).await;
+        let (store, changes) = (&self.parts.store, Arc::<[Change]>::from(changes));
+        patiently(&self.pulse, "the state directory", || store.commit(Arc::clone(&changes))).await;
     }
 
     /// Notes at the broker how far the ledger has come, before anything is sent that a ledger put back later would not know.

@@ -1,12 +1,15 @@
 //! What holds for any bytes that a damaged or foreign database may hold, and for everything we write.
 
-use super::ledger::{LAYOUT, StoredJob};
+use super::ledger::StoredJob;
 use super::memory::{Memory, Replay};
 use super::{campaign, dropped, ledger, meta, pause, suppression};
 use crate::campaign::{Counts, Entry, JobState, Record, StateTag};
 use crate::disk::fields::{Fields, put_time, put_varint};
 use crate::job::{CampaignId, JobId};
 use crate::laws::Choices;
+
+/// The commit that writes what is written here.
+const COMMIT: u64 = 300;
 
 /// Any key and value is read or refused, never a panic; what is read and written again reads the same; what we write comes back as
 /// it was, and the counts in memory are those of the records.
@@ -66,14 +69,14 @@ fn record(stored: &ledger::StoredRecord<'_>) -> Option<Record> {
 
 fn read(value: &[u8]) -> Option<Vec<Record>> {
     let mut records = Vec::new();
-    for stored in ledger::records(value).ok()? {
+    for stored in ledger::read(value).ok()?.1 {
         records.push(record(&stored.ok()?)?);
     }
     Some(records)
 }
 
 fn written(records: &[Record]) -> Vec<u8> {
-    let mut value = vec![LAYOUT];
+    let mut value = ledger::begin(COMMIT);
     records.iter().for_each(|record| ledger::encode(record, &mut value));
     value
 }
@@ -85,7 +88,7 @@ fn ledger_value(value: &[u8]) {
         check_memory(&records, &value);
     }
     let mut taken = Replay::default();
-    let whole = ledger::records(value).is_ok_and(|mut records| records.all(|record| record.is_ok()));
+    let whole = ledger::read(value).is_ok_and(|(_, mut records)| records.all(|record| record.is_ok()));
     assert_eq!(taken.take(1, value).is_ok(), whole, "half a value is never taken for a whole one");
 }
 
@@ -94,7 +97,7 @@ fn check_memory(records: &[Record], value: &[u8]) {
     records.iter().for_each(|record| counts.apply(record));
     let Ok(id) = "c".parse() else { return };
     let (mut memory, mut replay) = (Memory::default(), Replay::default());
-    assert_eq!(replay.take(7, value), Ok(()));
+    assert_eq!(replay.take(7, value), Ok(COMMIT));
     *memory.ledger(&id) = replay.finish();
     assert_eq!((memory.counts(&id), memory.next(&id)), (Some(&counts), 8));
     for record in records {

@@ -1,6 +1,8 @@
-//! A campaign's ledger. Key `l` + campaign id + 0 + number (u64, big endian); value: layout byte 1, then records to the end.
+//! A campaign's ledger. Key `l` + campaign id + 0 + number (u64, big endian); value: layout byte 2, varint number of the commit it belongs
+//! to, then records to the end. Layout 1, which is still read, has no commit number.
 //!
-//! All records of a campaign that share a commit share a value, because sled's price is per key. A record is:
+//! All records of a campaign that share a commit share a value, because sled's price is per key; and because the value says how far the
+//! ledger has come, nothing else need be written with it. A record is:
 //! flags (bits 0-2 state now, 3 counted in a batch, 4-6 state before or 0, 7 derived job id) · job id (16 bytes when derived, else
 //! length and text) · batch index (when counted) · varints attempts, lost, release, batches, era · for delayed, sent and dead: length and what
 //! belongs to the state. State numbers are those of [`StateTag`].
@@ -14,7 +16,10 @@ use crate::job::{CampaignId, JobId};
 pub(super) const PREFIX: u8 = b'l';
 
 /// The layout of values written from now on.
-pub(super) const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
+
+/// The layout before it: no commit number.
+const UNNUMBERED: u8 = 1;
 
 const COUNTED: u8 = 1 << 3;
 const DERIVED: u8 = 1 << 7;
@@ -79,7 +84,14 @@ const fn tag(number: u8) -> Option<StateTag> {
     })
 }
 
-/// Appends a record to a value that begins with [`LAYOUT`].
+/// The beginning of a value that commit `number` writes.
+pub(super) fn begin(number: u64) -> Vec<u8> {
+    let mut out = vec![LAYOUT];
+    put_varint(&mut out, number);
+    out
+}
+
+/// Appends a record to a value.
 pub(super) fn encode(record: &Record, out: &mut Vec<u8>) {
     let job = StoredJob::of(&record.job);
     let derived = if matches!(job, StoredJob::Derived(_)) { DERIVED } else { 0 };
@@ -178,13 +190,15 @@ pub(super) struct Records<'a>(Fields<'a>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NoRecord;
 
-/// Reads a value.
-pub(super) fn records(value: &[u8]) -> Result<Records<'_>, NoRecord> {
+/// The number of the commit that wrote a value, 0 when it does not say so, and its records.
+pub(super) fn read(value: &[u8]) -> Result<(u64, Records<'_>), NoRecord> {
     let mut fields = Fields::new(value);
-    match fields.byte() {
-        Some(LAYOUT) => Ok(Records(fields)),
-        _ => Err(NoRecord),
-    }
+    let commit = match fields.byte() {
+        Some(LAYOUT) => fields.varint().ok_or(NoRecord)?,
+        Some(UNNUMBERED) => 0,
+        _ => return Err(NoRecord),
+    };
+    Ok((commit, Records(fields)))
 }
 
 impl<'a> Iterator for Records<'a> {
@@ -278,12 +292,14 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn records_come_back_as_they_were(written in proptest::collection::vec(any_record(), 0..20)) {
-            let mut value = vec![LAYOUT];
+        fn records_come_back_as_they_were(written in proptest::collection::vec(any_record(), 0..20), commit: u64) {
+            let mut value = begin(commit);
             for record in &written {
                 encode(record, &mut value);
             }
-            let read: Vec<_> = records(&value).unwrap().map(Result::unwrap).collect();
+            let (stored, records) = read(&value).unwrap();
+            prop_assert_eq!(stored, commit);
+            let read: Vec<_> = records.map(Result::unwrap).collect();
             prop_assert_eq!(read.len(), written.len());
             for (read, written) in read.iter().zip(&written) {
                 prop_assert_eq!(read.job, StoredJob::of(&written.job));
@@ -295,9 +311,12 @@ pub(super) mod tests {
         #[test]
         fn any_bytes_are_read_without_a_panic(mut bytes: Vec<u8>) {
             let _ = parse_key(&bytes);
-            bytes.insert(0, LAYOUT);
-            for record in records(&bytes).unwrap().flatten() {
-                let _ = record.entry();
+            bytes.insert(0, 0);
+            for layout in [LAYOUT, UNNUMBERED] {
+                bytes[0] = layout;
+                for record in read(&bytes).into_iter().flat_map(|(_, records)| records).flatten() {
+                    let _ = record.entry();
+                }
             }
         }
 
@@ -333,16 +352,22 @@ pub(super) mod tests {
             counted_in: None,
             now: now(JobState::Sent { wamid: "w".into() }),
         };
-        let mut value = vec![LAYOUT];
+        let mut value = begin(300);
         encode(&opened, &mut value);
         encode(&sent, &mut value);
-        assert_eq!(value, [1, 0x09, 2, b'a', b'1', 0, 1, 3, 2, 1, 4, 0x14, 2, b'a', b'1', 1, 3, 2, 1, 4, 1, b'w']);
+        let stored = [0x09, 2, b'a', b'1', 0, 1, 3, 2, 1, 4, 0x14, 2, b'a', b'1', 1, 3, 2, 1, 4, 1, b'w'];
+        assert_eq!(value, [&[2, 0xac, 2][..], &stored].concat());
+        let unnumbered = [&[1][..], &stored].concat();
+        let (commit, records) = read(&unnumbered).unwrap();
+        assert_eq!(commit, 0, "the layout before says nothing of commits");
+        assert_eq!(records.map(|record| record.unwrap().entry().unwrap()).collect::<Vec<_>>(), [opened.now.clone(), sent.now]);
         let derived = "r0123456789abcdef0123456789abcdef";
-        value.truncate(1);
+        value.truncate(3);
         encode(&Record { job: derived.parse().unwrap(), ..opened }, &mut value);
         let digits = [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef];
-        assert_eq!(value, [&[1, 0x89][..], &digits, &digits, &[0, 1, 3, 2, 1, 4]].concat());
+        assert_eq!(value, [&[2, 0xac, 2, 0x89][..], &digits, &digits, &[0, 1, 3, 2, 1, 4]].concat());
         assert_eq!(key(&"c".parse().unwrap(), 258), [b'l', b'c', 0, 0, 0, 0, 0, 0, 0, 1, 2]);
-        assert_eq!(records(&[2]).err(), Some(NoRecord));
+        assert_eq!(read(&[2]).err(), Some(NoRecord));
+        assert_eq!(read(&[3, 0]).err(), Some(NoRecord));
     }
 }

@@ -66,15 +66,16 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// Takes in a value read from disk.
-    pub(super) fn take(&mut self, number: u32, value: &[u8]) -> Result<(), ledger::NoRecord> {
-        for record in ledger::records(value)? {
+    /// Takes in a value read from disk; the number of the commit that wrote it, as far as it says so.
+    pub(super) fn take(&mut self, number: u32, value: &[u8]) -> Result<u64, ledger::NoRecord> {
+        let (commit, records) = ledger::read(value)?;
+        for record in records {
             let StoredRecord { job, was, tag, counted_in, .. } = record?;
             self.index.put(Fingerprint::of(job), number);
             self.counts.shift(was, tag, counted_in);
         }
         self.next = self.next.max(number.saturating_add(1));
-        Ok(())
+        Ok(commit)
     }
 
     /// What was taken in; it begins again with nothing.

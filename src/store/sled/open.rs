@@ -15,7 +15,7 @@ use super::{Lost, Opened, Shared, SledStore, campaign, dropped, ledger, meta, pa
 use crate::clock::Clock;
 use crate::dice;
 use crate::disk::{
-    Database, Fault, Group, Lock, OpenError, OpenFault, Opening, Slot, move_aside, open_database, prepare_dir, shown,
+    Batch, Database, Fault, Group, Lock, OpenError, OpenFault, Opening, Slot, move_aside, open_database, prepare_dir, shown,
 };
 use crate::job::CampaignId;
 use crate::store::{Contents, Mark};
@@ -88,41 +88,41 @@ fn out_of_the_way(dir: &Path, clock: &Clock) -> io::Result<Option<PathBuf>> {
 
 /// Reads every key once: what cannot be read is found now, not in the middle of a campaign.
 fn read_all(database: &Database) -> Result<Found, OpenFault> {
-    let mark = check_format(database)?;
+    let noted = check_format(database)?;
     let mut drops = BTreeMap::new();
     for item in database.prefixed(dropped::PREFIX) {
         let (key, value) = item?;
         let (campaign, below) = dropped::parse(&key).zip(dropped::decode(&value)).ok_or_else(|| unreadable("d"))?;
         drops.insert(campaign, below);
     }
-    let mut memory = read_ledgers(database, &drops)?;
-    memory.mark = mark;
+    let memory = read_ledgers(database, &drops, noted)?;
     contents(database, &memory)?;
     Ok(Found { memory, drops: drops.into_iter().collect() })
 }
 
-/// Which ledger it is; an empty database becomes one.
+/// Which ledger it is, and how far it is noted to have come; an empty database becomes one.
 fn check_format(database: &Database) -> Result<Mark, OpenFault> {
     let Some(value) = database.get(meta::KEY)? else {
         if database.prefixed(b"").next().is_some() {
             return Err(OpenFault::Damaged("its format number is missing".into()));
         }
         let mark = Mark { ledger: dice::unforeseen().random(), commits: 0 };
-        let mut batch = sled::Batch::default();
+        let mut batch = Batch::default();
         batch.insert(meta::KEY, meta::encode(mark));
         database.apply(batch)?;
         database.flush()?;
         return Ok(mark);
     };
     match meta::decode(&value) {
-        Some((meta::FORMAT, mark)) => Ok(mark),
+        Some((1..=meta::FORMAT, mark)) => Ok(mark),
         Some((newer, _)) if newer > meta::FORMAT => Err(OpenFault::Newer(newer)),
         _ => Err(unreadable("m").into()),
     }
 }
 
-fn read_ledgers(database: &Database, drops: &BTreeMap<CampaignId, u32>) -> Result<Memory, Fault> {
+fn read_ledgers(database: &Database, drops: &BTreeMap<CampaignId, u32>, noted: Mark) -> Result<Memory, Fault> {
     let mut memory = Memory::default();
+    memory.mark = noted;
     let mut replay = Replay::default();
     let mut current: Option<(CampaignId, u32)> = None;
     database.read_through(&[ledger::PREFIX], |key, value| {
@@ -142,7 +142,9 @@ fn read_ledgers(database: &Database, drops: &BTreeMap<CampaignId, u32>) -> Resul
         if replay.next > 0 && number != replay.next {
             return Err(Fault::Damaged(format!("ledger values before number {number} are missing")));
         }
-        replay.take(number, value).map_err(|_| unreadable("l"))
+        let commit = replay.take(number, value).map_err(|_| unreadable("l"))?;
+        memory.mark.commits = memory.mark.commits.max(commit);
+        Ok(())
     })?;
     if let Some((id, _)) = current {
         *memory.ledger(&id) = replay.finish();

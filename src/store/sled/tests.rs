@@ -69,8 +69,8 @@ async fn what_was_committed_is_there_after_opening_again() {
         Change::Suppress("main".parse().unwrap(), "905321234567".parse().unwrap()),
         ledger((0..50).map(opened)),
     ];
-    store.commit(first).await.unwrap();
-    store.commit(vec![ledger((0..40).map(sent))]).await.unwrap();
+    store.commit(first.into()).await.unwrap();
+    store.commit([ledger((0..40).map(sent))].into()).await.unwrap();
     let check = |store: &SledStore| {
         assert_eq!(state(store, 0), Some(JobState::Sent { wamid: "wamid.0".into() }));
         assert_eq!(state(store, 45), Some(JobState::Opened));
@@ -86,7 +86,7 @@ async fn what_was_committed_is_there_after_opening_again() {
     let Opened { store, lost } = open(dir.path());
     assert_eq!(lost, None);
     check(&store);
-    store.commit(vec![Change::Resume(target.clone())]).await.unwrap();
+    store.commit([Change::Resume(target.clone())].into()).await.unwrap();
     assert!(store.load().unwrap().pauses.is_empty());
 }
 
@@ -108,18 +108,18 @@ fn on_disk(store: &SledStore) -> usize {
 async fn a_dropped_ledger_leaves_the_counts_and_goes_bit_by_bit() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).store;
-    store.commit(vec![Change::Campaign(campaign("spring"))]).await.unwrap();
+    store.commit([Change::Campaign(campaign("spring"))].into()).await.unwrap();
     for chunk in 0..300_u64 {
-        store.commit(vec![ledger((chunk * 10..chunk * 10 + 10).map(sent))]).await.unwrap();
+        store.commit([ledger((chunk * 10..chunk * 10 + 10).map(sent))].into()).await.unwrap();
     }
     let mut record = campaign("spring");
     record.counts = counts(&store);
     record.clean_up();
     assert_eq!(record.counts.sent, 3000);
-    store.commit(vec![Change::Campaign(record), Change::DropLedger(spring())]).await.unwrap();
+    store.commit([Change::Campaign(record), Change::DropLedger(spring())].into()).await.unwrap();
     assert_eq!(state(&store, 5), None);
     assert_eq!(counts(&store).sent, 3000);
-    store.commit(vec![ledger([opened(5)])]).await.unwrap();
+    store.commit([ledger([opened(5)])].into()).await.unwrap();
     assert_eq!(state(&store, 5), Some(JobState::Opened));
     drop(store);
     let Opened { store, lost } = open(dir.path());
@@ -129,7 +129,7 @@ async fn a_dropped_ledger_leaves_the_counts_and_goes_bit_by_bit() {
     let limit = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
     while on_disk(&store) > 1 {
         assert!(tokio::time::Instant::now() < limit, "{} keys left", on_disk(&store));
-        store.commit(vec![Change::Campaign(campaign("other"))]).await.unwrap();
+        store.commit([Change::Campaign(campaign("other"))].into()).await.unwrap();
     }
     drop(store);
     assert_eq!(state(&open(dir.path()).store, 5), Some(JobState::Opened));
@@ -139,13 +139,13 @@ async fn a_dropped_ledger_leaves_the_counts_and_goes_bit_by_bit() {
 async fn a_full_disk_is_told_and_the_same_commit_goes_through_once_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).store;
-    store.commit(vec![Change::Campaign(campaign("spring"))]).await.unwrap();
+    store.commit([Change::Campaign(campaign("spring"))].into()).await.unwrap();
     store.shared.database.meddle(|db| db.as_mut().unwrap().want_room(u64::MAX));
-    let refused = store.commit(vec![ledger([opened(1)])]).await;
+    let refused = store.commit([ledger([opened(1)])].into()).await;
     assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
     assert_eq!(state(&store, 1), None);
     store.shared.database.meddle(|db| db.as_mut().unwrap().want_room(0));
-    store.commit(vec![ledger([opened(1)])]).await.unwrap();
+    store.commit([ledger([opened(1)])].into()).await.unwrap();
     assert_eq!(counts(&store).in_flight, 1);
 }
 
@@ -154,10 +154,10 @@ async fn a_commit_repeated_after_an_error_counts_once_wherever_it_failed() {
     for trouble in [crate::disk::Trouble::Lost, crate::disk::Trouble::Kept] {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path()).store;
-        store.commit(vec![Change::Campaign(campaign("spring")), ledger([opened(1)])]).await.unwrap();
+        store.commit([Change::Campaign(campaign("spring")), ledger([opened(1)])].into()).await.unwrap();
         store.shared.database.meddle(|db| db.as_ref().unwrap().suffer(trouble));
-        let commit = vec![ledger([sent(1), opened(2)])];
-        assert!(matches!(store.commit(commit.clone()).await, Err(StoreError::Io(_))));
+        let commit: Arc<[Change]> = [ledger([sent(1), opened(2)])].into();
+        assert!(matches!(store.commit(Arc::clone(&commit)).await, Err(StoreError::Io(_))));
         store.commit(commit).await.unwrap();
         let check = |store: &SledStore| {
             let counts = counts(store);
@@ -165,7 +165,7 @@ async fn a_commit_repeated_after_an_error_counts_once_wherever_it_failed() {
             assert_eq!(state(store, 2), Some(JobState::Opened));
         };
         check(&store);
-        store.commit(vec![ledger([sent(2)])]).await.unwrap();
+        store.commit([ledger([sent(2)])].into()).await.unwrap();
         drop(store);
         assert_eq!(counts(&open(dir.path()).store).sent, 2, "{trouble:?}");
     }
@@ -179,31 +179,105 @@ async fn jobs_that_share_a_fingerprint_are_told_apart() {
     let twin = |last: &str| -> JobId { format!("r{}{last}", "0123456789abcdef00000000000000").parse().unwrap() };
     let (a, b, c) = (twin("01"), twin("02"), twin("03"));
     let record = |job: &JobId| Record::new(job.clone(), None, 0, JobState::Opened, 1, 0, 0);
-    store.commit(vec![Change::Ledger(spring(), vec![record(&a)])]).await.unwrap();
-    store.commit(vec![Change::Ledger(spring(), vec![record(&b)])]).await.unwrap();
+    store.commit([Change::Ledger(spring(), vec![record(&a)])].into()).await.unwrap();
+    store.commit([Change::Ledger(spring(), vec![record(&b)])].into()).await.unwrap();
     let knows = |job: &JobId| store.find(&spring(), job).unwrap().is_some();
     assert!(knows(&a) && knows(&b));
     assert!(!knows(&c), "a job never heard of must not look sent");
 }
 
+/// The database itself. sled lets go of its lock on a thread of its own.
+fn raw(dir: &Path) -> sled::Db {
+    let mut tries = (0..500).filter_map(|_| {
+        let opened = sled::open(dir.join("ledger")).ok();
+        opened.or_else(|| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            None
+        })
+    });
+    tries.next().expect("it stays locked")
+}
+
 #[tokio::test]
 async fn a_newer_format_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
-    // sled lets go of its lock on a thread of its own.
-    let raw = || {
-        (0..500).find_map(|_| {
-            let opened = sled::open(dir.path().join("ledger")).ok();
-            opened.or_else(|| {
-                std::thread::sleep(std::time::Duration::from_millis(10));
-                None
-            })
-        })
-    };
-    let raw = || raw().expect("it stays locked");
-    raw().insert("m", &[9]).unwrap();
+    raw(dir.path()).insert("m", &[9]).unwrap();
     let refused = SledStore::open(dir.path(), &Clock::system()).unwrap_err();
-    assert!(matches!(refused, OpenError::Newer { found: 9, supported: 1, .. }), "{refused}");
-    assert_eq!(raw().get("m").unwrap().unwrap(), &[9]);
+    assert!(matches!(refused, OpenError::Newer { found: 9, supported: 2, .. }), "{refused}");
+    assert_eq!(raw(dir.path()).get("m").unwrap().unwrap(), &[9]);
+}
+
+#[tokio::test]
+async fn a_ledger_of_the_format_before_is_gone_on_with_and_closed_to_older_programs() {
+    let dir = tempfile::tempdir().unwrap();
+    let unnumbered = |records: &[Record]| {
+        let mut value = vec![1];
+        records.iter().for_each(|record| ledger::encode(record, &mut value));
+        value
+    };
+    let database = raw(dir.path());
+    database.insert(b"m", &[1, 0, 0, 0, 0, 0, 0, 0, 7, 2]).unwrap();
+    database.insert(b"cspring", campaign::encode(&campaign("spring")).unwrap()).unwrap();
+    database.insert(ledger::key(&spring(), 0), unnumbered(&[opened(1), opened(2)])).unwrap();
+    database.insert(ledger::key(&spring(), 1), unnumbered(&[sent(1)])).unwrap();
+    drop(database);
+    let Opened { store, lost } = open(dir.path());
+    assert_eq!((lost, store.mark()), (None, Mark { ledger: 7, commits: 2 }));
+    assert_eq!(state(&store, 1), Some(JobState::Sent { wamid: "wamid.1".into() }));
+    store.commit([ledger([sent(2)])].into()).await.unwrap();
+    store.commit([ledger([opened(3)])].into()).await.unwrap();
+    drop(store);
+    let store = open(dir.path()).store;
+    assert_eq!(store.mark(), Mark { ledger: 7, commits: 4 });
+    assert_eq!((counts(&store).sent, counts(&store).in_flight), (2, 1));
+    drop(store);
+    assert_eq!(raw(dir.path()).get(b"m").unwrap().unwrap().first(), Some(&2));
+}
+
+#[tokio::test]
+async fn records_alone_are_one_key_that_says_how_far_the_ledger_has_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).store;
+    store.commit([Change::Campaign(campaign("spring"))].into()).await.unwrap();
+    let noted = |store: &SledStore| store.shared.database.read(|db| db.get(meta::KEY)).unwrap();
+    let before = noted(&store);
+    for n in 0..40 {
+        store.commit([ledger([opened(n)])].into()).await.unwrap();
+    }
+    assert_eq!(noted(&store), before);
+    let mark = store.mark();
+    assert_eq!(mark.commits, 41);
+    drop(store);
+    let store = open(dir.path()).store;
+    assert_eq!((store.mark(), store.load().unwrap().behind), (mark, false));
+    store.commit([Change::DropLedger(spring())].into()).await.unwrap();
+    drop(store);
+    drop(open(dir.path()));
+    assert_eq!(open(dir.path()).store.mark().commits, 42, "a ledger that is gone takes nothing along");
+}
+
+/// sled would put more into files of their own, which it does not sync.
+#[tokio::test]
+async fn the_longest_records_stay_within_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).store;
+    let dead = |n: u64| {
+        let mut death = crate::broker::Death::new(jiff::Timestamp::UNIX_EPOCH, "r".repeat(64));
+        death.description = "\u{10ffff}".repeat(500);
+        Record::new(format!("{n:0>128}").parse().unwrap(), None, 0, JobState::Dead(death), 1, 0, 0)
+    };
+    for chunk in 0..12 {
+        store.commit([ledger((chunk * 20..chunk * 20 + 20).map(dead))].into()).await.unwrap();
+    }
+    for chunk in 0..8 {
+        store.commit([ledger((chunk * 400..chunk * 400 + 400).map(sent))].into()).await.unwrap();
+    }
+    assert_eq!(dir.path().join("ledger/blobs").read_dir().unwrap().count(), 0);
+    assert!(store.find(&spring(), &dead(239).job).unwrap().is_some());
+    drop(store);
+    let store = open(dir.path()).store;
+    assert_eq!((0..240).filter(|n| store.find(&spring(), &dead(*n).job).unwrap().is_some()).count(), 240);
+    assert_eq!((0..3200).filter(|n| state(&store, *n).is_some()).count(), 3200);
 }
 
 const CHILD: &str = "CAMPAIGND_TEST_KILLED_WRITER";
@@ -214,7 +288,7 @@ async fn writer_to_be_killed() {
     let Some(dir) = std::env::var_os(CHILD) else { return };
     let store = open(Path::new(&dir)).store;
     for n in (0..).skip_while(|n| state(&store, *n).is_some()) {
-        store.commit(vec![ledger([opened(n)])]).await.unwrap();
+        store.commit([ledger([opened(n)])].into()).await.unwrap();
         println!("durable {n}");
     }
 }

@@ -12,13 +12,13 @@ use super::open::{Found, open_known};
 use super::witness::Witness;
 use super::{Shared, campaign, dropped, ledger, meta, pause, suppression};
 use crate::campaign::Record;
-use crate::disk::{Fault, Flush, OpenFault, Written};
+use crate::disk::{Batch, Fault, Flush, LEAF_KEYS, OpenFault, Written};
 use crate::job::{AccountName, CampaignId, Recipient};
 use crate::store::{Change, Mark};
 
-/// A ledger value is closed once it is this long. sled keeps up to 17 values together and puts anything above 128 KiB into a file
-/// of its own, which it does not sync.
-const VALUE_BYTES: usize = 4096;
+/// Longest ledger value; it holds what a full commit of one lane writes. sled keeps up to 17 values together and puts anything above
+/// 128 KiB into a file of its own, which it does not sync.
+const VALUE_BYTES: usize = 7000;
 
 /// Keys removed at a time when a ledger is dropped.
 const DROP_KEYS: usize = 256;
@@ -36,7 +36,9 @@ pub(super) struct Writer {
     beside: Beside,
     doubt: Option<Doubt>,
     /// Reported as failed, but on disk: to be answered, not written again.
-    there: Vec<Vec<Change>>,
+    there: Vec<Arc<[Change]>>,
+    /// The mark has been written by itself since the database was opened: a format older than ours has become ours.
+    noted: bool,
 }
 
 /// What is kept beside the database.
@@ -47,20 +49,25 @@ pub(super) struct Beside {
 
 /// A failed batch: it is on disk as a whole or not at all, and only opening the database again tells.
 struct Doubt {
-    commits: Vec<Vec<Change>>,
+    commits: Vec<Arc<[Change]>>,
     /// Where the ledger stands if it is there.
     mark: Mark,
 }
 
 /// A batch being put together, and what to remember once it is on disk.
-#[derive(Default)]
 struct Draft {
-    batch: sled::Batch,
+    batch: Batch,
     ledgers: BTreeMap<CampaignId, LedgerDraft>,
+    /// The mark that holds once it is written.
+    mark: Mark,
 }
 
 struct LedgerDraft {
+    /// Which commit it belongs to.
+    commit: u64,
+    /// The value being filled; empty before its first record.
     value: Vec<u8>,
+    /// Its number.
     number: u32,
     touched: Vec<(Fingerprint, u32)>,
     dropped_below: Option<u32>,
@@ -68,7 +75,7 @@ struct LedgerDraft {
 
 impl Writer {
     pub(super) const fn new(shared: Arc<Shared>, dir: PathBuf, drops: VecDeque<(CampaignId, u32)>, beside: Beside) -> Self {
-        Self { shared, dir, drops, beside, doubt: None, there: Vec::new() }
+        Self { shared, dir, drops, beside, doubt: None, there: Vec::new(), noted: false }
     }
 
     /// Whoever stands on the suppression list or on its `copy` stands on both from now on.
@@ -82,7 +89,7 @@ impl Writer {
         })?;
         let uncopied = listed.difference(copy).map(|(account, recipient)| (account, *recipient));
         self.beside.copy.append(uncopied).map_err(|e| Fault::Io(e.to_string()))?;
-        let mut batch = sled::Batch::default();
+        let mut batch = Batch::default();
         let mut unlisted = copy.difference(&listed).peekable();
         if unlisted.peek().is_none() {
             return Ok(());
@@ -91,7 +98,7 @@ impl Writer {
         self.shared.database.write(batch, Flush::Now)
     }
 
-    pub(super) fn write(&mut self, group: &[Vec<Change>]) -> Written {
+    pub(super) fn write(&mut self, group: &[Arc<[Change]>]) -> Written {
         let result = if group.is_empty() { Ok(()) } else { self.write_group(group) };
         // trouble with dropping is nobody's commit: it is tried again by itself
         let troubled = result.is_err() || self.drop_some().is_err();
@@ -99,7 +106,7 @@ impl Writer {
         Written { result, again }
     }
 
-    fn write_group(&mut self, group: &[Vec<Change>]) -> Result<(), Fault> {
+    fn write_group(&mut self, group: &[Arc<[Change]>]) -> Result<(), Fault> {
         self.reopen_after_error()?;
         let (there, new): (Vec<_>, Vec<_>) = group.iter().partition(|commit| self.there.contains(commit));
         if !new.is_empty() {
@@ -109,17 +116,21 @@ impl Writer {
         Ok(())
     }
 
-    fn commit(&mut self, commits: &[&Vec<Change>]) -> Result<(), Fault> {
-        let mut draft = Draft::default();
-        for change in commits.iter().copied().flatten() {
+    fn commit(&mut self, commits: &[&Arc<[Change]>]) -> Result<(), Fault> {
+        let before = super::read(&self.shared.memory).mark;
+        let mark = Mark { commits: before.commits + 1, ..before };
+        let mut draft = Draft { batch: Batch::default(), ledgers: BTreeMap::new(), mark };
+        for change in changes(commits) {
             self.draft(&mut draft, change)?;
         }
         for (id, ledger) in &mut draft.ledgers {
             ledger.close(id, &mut draft.batch)?;
         }
-        let before = super::read(&self.shared.memory).mark;
-        let mark = Mark { commits: before.commits + 1, ..before };
-        draft.batch.insert(meta::KEY, meta::encode(mark));
+        // records say themselves how far the ledger has come
+        let records_alone = changes(commits).all(|change| matches!(change, Change::Ledger(..))) && !draft.batch.is_empty();
+        if !records_alone || !self.noted {
+            draft.batch.insert(meta::KEY, meta::encode(mark));
+        }
         if let Err(fault) = self.shared.database.write(draft.batch, Flush::Now) {
             // a disk found full before anything was touched leaves no doubt
             if !self.shared.database.is_open() {
@@ -127,14 +138,17 @@ impl Writer {
             }
             return Err(fault);
         }
-        self.remember(commits, draft.ledgers, mark);
+        self.noted = true;
+        let filled = self.remember(commits, draft.ledgers, mark);
         self.write_beside(commits, mark);
+        // what went wrong here shows with the next write
+        let _ = self.shared.database.read(|database| filled.iter().try_for_each(|key| database.make_room(key)));
         Ok(())
     }
 
     /// What cannot be written here now is made up for when the store is opened again.
-    fn write_beside(&mut self, commits: &[&Vec<Change>], mark: Mark) {
-        let suppressed = commits.iter().copied().flatten().filter_map(|change| match change {
+    fn write_beside(&mut self, commits: &[&Arc<[Change]>], mark: Mark) {
+        let suppressed = changes(commits).filter_map(|change| match change {
             Change::Suppress(account, recipient) => Some((account, *recipient)),
             _ => None,
         });
@@ -152,17 +166,13 @@ impl Writer {
             Change::Resume(target) => draft.batch.remove(pause::key(target)),
             Change::Suppress(account, recipient) => draft.batch.insert(suppression::key(account, *recipient), &[] as &[u8]),
             Change::Ledger(id, records) => {
-                let Draft { batch, ledgers } = draft;
-                let ledger =
-                    ledgers.entry(id.clone()).or_insert_with(|| LedgerDraft::new(super::read(&self.shared.memory).next(id)));
+                let (ledger, batch) = self.ledger_draft(draft, id);
                 for record in records {
                     ledger.add(id, record, batch)?;
                 }
             }
             Change::DropLedger(id) => {
-                let Draft { batch, ledgers } = draft;
-                let ledger =
-                    ledgers.entry(id.clone()).or_insert_with(|| LedgerDraft::new(super::read(&self.shared.memory).next(id)));
+                let (ledger, batch) = self.ledger_draft(draft, id);
                 ledger.close(id, batch)?;
                 ledger.touched.clear();
                 ledger.dropped_below = Some(ledger.number);
@@ -172,19 +182,29 @@ impl Writer {
         Ok(())
     }
 
-    /// Only now, with everything on disk, may readers know.
-    fn remember(&mut self, commits: &[&Vec<Change>], drafts: BTreeMap<CampaignId, LedgerDraft>, mark: Mark) {
+    fn ledger_draft<'a>(&self, draft: &'a mut Draft, id: &CampaignId) -> (&'a mut LedgerDraft, &'a mut Batch) {
+        let Draft { batch, ledgers, mark } = draft;
+        let next = || LedgerDraft::new(mark.commits, super::read(&self.shared.memory).next(id));
+        (ledgers.entry(id.clone()).or_insert_with(next), batch)
+    }
+
+    /// Only now, with everything on disk, may readers know. Gives back keys in pages that are full: they are seldom read again.
+    fn remember(&mut self, commits: &[&Arc<[Change]>], drafts: BTreeMap<CampaignId, LedgerDraft>, mark: Mark) -> Vec<Vec<u8>> {
         let mut memory = self.shared.memory.write().unwrap_or_else(PoisonError::into_inner);
         memory.mark = mark;
-        for change in commits.iter().copied().flatten() {
+        for change in changes(commits) {
             match change {
                 Change::Ledger(id, records) => records.iter().for_each(|record| memory.ledger(id).counts.apply(record)),
                 Change::DropLedger(id) => memory.ledger(id).clear(),
                 _ => {}
             }
         }
+        let mut filled = Vec::new();
         for (id, draft) in drafts {
             let ledger = memory.ledger(&id);
+            // the page being filled holds up to two of these steps
+            let steps = ledger.next / LEAF_KEYS + 1..=draft.number / LEAF_KEYS;
+            filled.extend(steps.filter_map(|step| Some(ledger::key(&id, step.checked_sub(3)? * LEAF_KEYS))));
             ledger.next = draft.number;
             for (fingerprint, number) in draft.touched {
                 ledger.point(fingerprint, number);
@@ -194,6 +214,7 @@ impl Writer {
                 self.drops.push_back((id, below));
             }
         }
+        filled
     }
 
     fn reopen_after_error(&mut self) -> Result<(), Fault> {
@@ -218,7 +239,7 @@ impl Writer {
             self.there.drain(..excess);
         }
         let Found { memory, drops } = opening.read;
-        self.drops = drops;
+        (self.drops, self.noted) = (drops, false);
         *self.shared.memory.write().unwrap_or_else(PoisonError::into_inner) = memory;
         self.shared.database.refill(opening.database);
         Ok(())
@@ -231,7 +252,7 @@ impl Writer {
         }
         self.reopen_after_error()?;
         let Some((id, below)) = self.drops.front() else { return Ok(()) };
-        let mut batch = sled::Batch::default();
+        let mut batch = Batch::default();
         let mut keys = 0;
         self.shared.database.read(|database| {
             for item in database.range(&ledger::key(id, 0), &ledger::key(id, *below)).take(DROP_KEYS) {
@@ -252,21 +273,33 @@ impl Writer {
     }
 }
 
+fn changes<'a>(commits: &'a [&Arc<[Change]>]) -> impl Iterator<Item = &'a Change> {
+    commits.iter().flat_map(|commit| commit.iter())
+}
+
 impl LedgerDraft {
-    fn new(number: u32) -> Self {
-        Self { value: vec![ledger::LAYOUT], number, touched: Vec::new(), dropped_below: None }
+    fn new(commit: u64, number: u32) -> Self {
+        Self { commit, value: Vec::new(), number, touched: Vec::new(), dropped_below: None }
     }
 
-    fn add(&mut self, id: &CampaignId, record: &Record, batch: &mut sled::Batch) -> Result<(), Fault> {
+    fn add(&mut self, id: &CampaignId, record: &Record, batch: &mut Batch) -> Result<(), Fault> {
+        let before = self.value.len();
+        if before == 0 {
+            self.value = ledger::begin(self.commit);
+        }
         ledger::encode(record, &mut self.value);
+        if before > 0 && self.value.len() > VALUE_BYTES {
+            let record = self.value.split_off(before);
+            self.close(id, batch)?;
+            self.value = [ledger::begin(self.commit), record].concat();
+        }
         self.touched.push((Fingerprint::of(StoredJob::of(&record.job)), self.number));
-        if self.value.len() >= VALUE_BYTES { self.close(id, batch) } else { Ok(()) }
+        Ok(())
     }
 
-    fn close(&mut self, id: &CampaignId, batch: &mut sled::Batch) -> Result<(), Fault> {
-        if self.value.len() > 1 {
-            let value = std::mem::replace(&mut self.value, vec![ledger::LAYOUT]);
-            batch.insert(ledger::key(id, self.number), value);
+    fn close(&mut self, id: &CampaignId, batch: &mut Batch) -> Result<(), Fault> {
+        if !self.value.is_empty() {
+            batch.insert(ledger::key(id, self.number), std::mem::take(&mut self.value));
             self.number =
                 self.number.checked_add(1).ok_or_else(|| Fault::Io(format!("campaign {id} has used up its ledger's numbers")))?;
         }

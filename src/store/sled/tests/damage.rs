@@ -9,7 +9,7 @@ async fn damaged_files_are_noticed_and_never_kill_the_process() {
     let origin = tempfile::tempdir().unwrap();
     let store = open(origin.path()).store;
     for chunk in 0..400_u64 {
-        store.commit(vec![Change::Campaign(campaign("spring")), ledger((chunk * 20..chunk * 20 + 20).map(sent))]).await.unwrap();
+        store.commit([Change::Campaign(campaign("spring")), ledger((chunk * 20..chunk * 20 + 20).map(sent))].into()).await.unwrap();
     }
     drop(store);
     drop(open(origin.path()));
@@ -31,7 +31,7 @@ async fn damaged_files_are_noticed_and_never_kill_the_process() {
                 moved_to.map(|to| to.file_name().unwrap().to_str().unwrap().starts_with("ledger.damaged-20") && to.is_dir());
             assert!(moved.unwrap_or(case == 24), "case {case}: {reason}");
         }
-        store.commit(vec![Change::Campaign(campaign("after"))]).await.unwrap();
+        store.commit([Change::Campaign(campaign("after"))].into()).await.unwrap();
         drop(store);
         let Opened { store, lost } = open(dir.path());
         assert_eq!(lost, None, "case {case}: opened once, it opens again");
@@ -46,13 +46,14 @@ async fn an_older_copy_of_the_ledger_is_noticed_until_it_has_been_written_to() {
     let dir = tempfile::tempdir().unwrap();
     let (ledger_dir, backup) = (dir.path().join("ledger"), dir.path().join("backup"));
     let store = open(dir.path()).store;
-    store.commit(vec![Change::Campaign(campaign("spring")), ledger([opened(1)])]).await.unwrap();
+    store.commit([Change::Campaign(campaign("spring")), ledger([opened(1)])].into()).await.unwrap();
     let before = store.mark();
     drop(store);
     copy(&ledger_dir, &backup);
     let store = open(dir.path()).store;
     assert_eq!(store.mark(), before);
-    store.commit(vec![ledger([sent(1)])]).await.unwrap();
+    store.commit([ledger([opened(2)])].into()).await.unwrap();
+    store.commit([ledger([sent(1)])].into()).await.unwrap();
     assert!(store.mark().covers(before) && !before.covers(store.mark()));
     drop(store);
     std::fs::remove_dir_all(&ledger_dir).unwrap();
@@ -64,7 +65,7 @@ async fn an_older_copy_of_the_ledger_is_noticed_until_it_has_been_written_to() {
         assert_eq!(state(&store, 1), Some(JobState::Opened));
     }
     let store = open(dir.path()).store;
-    store.commit(vec![Change::Campaign(campaign("spring"))]).await.unwrap();
+    store.commit([Change::Campaign(campaign("spring"))].into()).await.unwrap();
     drop(store);
     assert!(!open(dir.path()).store.load().unwrap().behind);
 }
@@ -75,11 +76,11 @@ async fn a_ledger_that_comes_back_after_an_error_without_its_end_is_not_gone_on_
         let dir = tempfile::tempdir().unwrap();
         let (ledger_dir, backup) = (dir.path().join("ledger"), dir.path().join("backup"));
         let store = open(dir.path()).store;
-        store.commit(vec![Change::Campaign(campaign("spring")), ledger([opened(1)])]).await.unwrap();
+        store.commit([Change::Campaign(campaign("spring")), ledger([opened(1)])].into()).await.unwrap();
         drop(store);
         copy(&ledger_dir, &backup);
         let store = open(dir.path()).store;
-        store.commit(vec![ledger([sent(1)])]).await.unwrap();
+        store.commit([ledger([sent(1)])].into()).await.unwrap();
         let mark = store.mark();
         store.shared.database.meddle(|db| *db = None);
         std::fs::rename(&ledger_dir, dir.path().join("aside")).unwrap();
@@ -87,7 +88,7 @@ async fn a_ledger_that_comes_back_after_an_error_without_its_end_is_not_gone_on_
             copy(&backup, &ledger_dir);
         }
         for _ in 0..2 {
-            let refused = store.commit(vec![ledger([opened(2)])]).await;
+            let refused = store.commit([ledger([opened(2)])].into()).await;
             assert!(matches!(&refused, Err(StoreError::Damaged(text)) if text.contains("restart campaignd")), "{refused:?}");
             assert_eq!(store.mark(), mark);
         }
@@ -102,7 +103,7 @@ async fn the_suppression_list_outlives_its_ledger() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).store;
     let suppressed = ("main".parse().unwrap(), "905321234567".parse().unwrap());
-    store.commit(vec![Change::Suppress("main".parse().unwrap(), "905321234567".parse().unwrap())]).await.unwrap();
+    store.commit([Change::Suppress("main".parse().unwrap(), "905321234567".parse().unwrap())].into()).await.unwrap();
     drop(store);
     std::fs::write(dir.path().join("ledger/db"), b"no database").unwrap();
     let Opened { store, lost } = open(dir.path());
