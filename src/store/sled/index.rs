@@ -1,6 +1,6 @@
 //! Which value of the ledger speaks last of a job: in memory, so that a job never heard of costs no read.
 //!
-//! Jobs are told apart by 52 bits of a hash. Two jobs may share them, which a campaign of a million has one chance in 4,000 to see at all; the
+//! Jobs are told apart by 53 bits of a hash. Two jobs may share them (in a campaign of a million, with one chance in 18,000); the
 //! index then points to the later of the two, and the reader, who compares the whole job id, looks through the ledger for the other.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -47,7 +47,7 @@ impl Fingerprint {
 }
 
 /// Tables an index is divided into: one that grows holds its old and its new slots at once, so none should be large.
-const SHARDS: usize = 16;
+const SHARDS: usize = 32;
 
 /// Fingerprint to the number of the ledger value that spoke last of it.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ impl Index {
 }
 
 /// Parts of each table that puts wait for.
-const PARTS: usize = 16;
+const PARTS: usize = 8;
 
 /// Puts that wait for a part.
 const TOGETHER: usize = 256;
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn jobs_of_either_form_are_spread_over_all_tables_and_take_little_room() {
         let mut index = Index::default();
-        for number in 0..16_000 {
+        for number in 0..32_000 {
             let derived = Sha256::digest(number.to_string());
             for job in [StoredJob::Given(&number.to_string()), StoredJob::Derived(derived[..16].try_into().unwrap())] {
                 index.put(Fingerprint::of(job), number);
