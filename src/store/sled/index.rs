@@ -11,8 +11,8 @@ use super::ledger::StoredJob;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint(u64);
 
-const KEPT_BYTES: usize = 6;
-const KEPT_BITS: u32 = 8 * KEPT_BYTES as u32;
+const KEPT_BITS: u32 = 48;
+const KEPT: u64 = (1 << KEPT_BITS) - 1;
 
 impl Fingerprint {
     pub(super) fn of(job: StoredJob<'_>) -> Self {
@@ -40,9 +40,8 @@ impl Fingerprint {
         (self.0 >> (KEPT_BITS - u32::BITS)) as u32
     }
 
-    const fn kept(self) -> [u8; KEPT_BYTES] {
-        let [a, b, c, d, e, f, ..] = self.0.to_le_bytes();
-        [a, b, c, d, e, f]
+    const fn kept(self) -> u64 {
+        self.0 & KEPT
     }
 }
 
@@ -65,13 +64,25 @@ impl Index {
     }
 }
 
+impl Index {
+    /// Puts what waits for one part of one table.
+    fn take_in(&mut self, waiting: &mut Vec<(Fingerprint, u32)>) {
+        let shard = waiting.first().map_or(0, |(fingerprint, _)| fingerprint.shard());
+        let Some(table) = self.0.get_mut(shard) else { return };
+        if table.is_full(waiting.len()) {
+            table.resize(shard, 2 * (table.slots.len() + waiting.len()));
+        }
+        waiting.drain(..).for_each(|(fingerprint, number)| table.put(fingerprint, number));
+    }
+}
+
 /// Parts of each table that puts wait for.
 const PARTS: usize = 8;
 
 /// Puts that wait for a part.
 const TOGETHER: usize = 256;
 
-/// Fills an index from a ledger that is read. Puts to the same part of a table are done together, so that they find it in the
+/// Fills an index from a ledger that is read. Its tables double until all is in, and only then are made to fit. Puts to the same part of a table are done together, so that they find it in the
 /// processor's cache: one by one, each would wait for memory, and a start with a million jobs would take half as long again.
 #[derive(Debug, Default)]
 pub(super) struct Filling {
@@ -88,16 +99,16 @@ impl Filling {
         let Some(waiting) = self.waiting.get_mut(part) else { return };
         waiting.push((fingerprint, number));
         if waiting.len() >= TOGETHER {
-            waiting.drain(..).for_each(|(fingerprint, number)| self.index.put(fingerprint, number));
+            self.index.take_in(waiting);
         }
     }
 
     /// The index with all that was put; it begins again with none.
     pub(super) fn finish(&mut self) -> Index {
-        for waiting in &mut self.waiting {
-            waiting.drain(..).for_each(|(fingerprint, number)| self.index.put(fingerprint, number));
-        }
-        std::mem::take(&mut self.index)
+        self.waiting.iter_mut().for_each(|waiting| self.index.take_in(waiting));
+        let mut index = std::mem::take(&mut self.index);
+        (0..).zip(&mut index.0).for_each(|(shard, table)| table.resize(shard, table.taken + table.taken / 4 + 1));
+        index
     }
 }
 
@@ -109,40 +120,51 @@ struct Table {
     taken: usize,
 }
 
-/// Ten bytes without a gap.
+/// What is kept of a fingerprint, then the number plus one, which is 0 in a free slot: ten bytes without a gap.
 #[derive(Debug, Clone, Copy)]
-struct Slot {
-    kept: [u8; KEPT_BYTES],
-    /// The number plus one; 0 in a free slot.
-    marked: [u8; 4],
-}
+struct Slot([u8; 10]);
 
 impl Slot {
-    const FREE: Self = Self { kept: [0; KEPT_BYTES], marked: [0; 4] };
+    const FREE: Self = Self([0; 10]);
 
-    const fn is_free(&self) -> bool {
-        u32::from_le_bytes(self.marked) == 0
+    const fn new(kept: u64, marked: u32) -> Self {
+        let ([a, b, c, d, e, f, _, _], [g, h, i, j]) = (kept.to_le_bytes(), marked.to_le_bytes());
+        Self([a, b, c, d, e, f, g, h, i, j])
+    }
+
+    const fn kept(self) -> u64 {
+        let [a, b, c, d, e, f, g, h, _, _] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h]) & KEPT
+    }
+
+    const fn marked(self) -> u32 {
+        let [.., g, h, i, j] = self.0;
+        u32::from_le_bytes([g, h, i, j])
     }
 }
 
 impl Table {
     fn get(&self, fingerprint: Fingerprint) -> Option<u32> {
-        let slot = self.slots.get(self.slot_of(fingerprint)?)?;
-        u32::from_le_bytes(slot.marked).checked_sub(1)
+        self.slots.get(self.slot_of(fingerprint)?)?.marked().checked_sub(1)
     }
 
     fn put(&mut self, fingerprint: Fingerprint, number: u32) {
-        if self.taken * 20 >= self.slots.len() * 17 {
-            self.grow(fingerprint.shard());
+        if self.is_full(1) {
+            self.resize(fingerprint.shard(), self.slots.len() + (self.slots.len() / 8).max(8));
         }
         // The writer uses up a ledger's numbers before the last.
-        self.set(fingerprint, number.saturating_add(1).to_le_bytes());
+        self.set(fingerprint, number.saturating_add(1));
     }
 
-    fn set(&mut self, fingerprint: Fingerprint, marked: [u8; 4]) {
+    /// It must grow before it takes in `more`.
+    const fn is_full(&self, more: usize) -> bool {
+        (self.taken + more) * 20 > self.slots.len() * 17
+    }
+
+    fn set(&mut self, fingerprint: Fingerprint, marked: u32) {
         if let Some(slot) = self.slot_of(fingerprint).and_then(|at| self.slots.get_mut(at)) {
-            self.taken += usize::from(slot.is_free());
-            *slot = Slot { kept: fingerprint.kept(), marked };
+            self.taken += usize::from(slot.marked() == 0);
+            *slot = Slot::new(fingerprint.kept(), marked);
         }
     }
 
@@ -151,22 +173,21 @@ impl Table {
         let own = ((u64::from(fingerprint.place()) * self.slots.len() as u64) >> 32) as usize;
         let kept = fingerprint.kept();
         let (before, after) = (self.slots.get(..own)?, self.slots.get(own..)?);
-        let here = |slot: &Slot| slot.is_free() || slot.kept == kept;
+        let here = |slot: &Slot| slot.marked() == 0 || slot.kept() == kept;
         after.iter().position(here).map(|at| own + at).or_else(|| before.iter().position(here))
     }
 
-    fn grow(&mut self, shard: usize) {
-        let size = self.slots.len() + (self.slots.len() / 8).max(8);
-        let mut larger = Self { slots: Vec::new(), taken: 0 };
-        larger.slots.reserve_exact(size);
-        larger.slots.resize(size, Slot::FREE);
-        for Slot { kept: [a, b, c, d, e, f], marked } in std::mem::take(&mut self.slots) {
-            if marked != [0; 4] {
-                let kept = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
-                larger.set(Fingerprint((shard as u64) << KEPT_BITS | kept), marked);
+    /// Makes it of this size, which all that is in it must leave slots free of.
+    fn resize(&mut self, shard: usize, size: usize) {
+        let mut other = Self { slots: Vec::new(), taken: 0 };
+        other.slots.reserve_exact(size);
+        other.slots.resize(size, Slot::FREE);
+        for slot in std::mem::take(&mut self.slots) {
+            if slot.marked() != 0 {
+                other.set(Fingerprint((shard as u64) << KEPT_BITS | slot.kept()), slot.marked());
             }
         }
-        *self = larger;
+        *self = other;
     }
 }
 
@@ -216,7 +237,7 @@ mod tests {
             assert!((1_800..2_200).contains(&table.taken), "{} of 2000", table.taken);
             let bytes = table.slots.capacity() * size_of::<Slot>();
             assert!(bytes <= 14 * table.taken, "{bytes} bytes for {} jobs", table.taken);
-            let longest = table.slots.split(Slot::is_free).map(<[_]>::len).max().unwrap();
+            let longest = table.slots.split(|slot| slot.marked() == 0).map(<[_]>::len).max().unwrap();
             assert!(longest < table.taken / 4, "{longest} slots without a free one to end the search");
         }
     }
