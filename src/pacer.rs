@@ -263,7 +263,7 @@ impl Pacer {
 
     /// Most requests under way now, up to this ceiling: what holds the rate at the gateway's latency, and some more.
     pub fn most_in_flight(&mut self, ceiling: usize) -> usize {
-        self.flight.most(ceiling)
+        self.flight.most(self.paced, ceiling)
     }
 
     /// Of each limit, what is left to other programs on the same key: the reserve, or more while they use more.

@@ -8,8 +8,12 @@ use std::time::Duration;
 /// Never fewer; latency may change.
 const LEAST: f64 = 8.0;
 
-/// Before anything is known.
+/// Before anything is known, without a rate.
 const FIRST: f64 = 32.0;
+
+/// Before anything is known, the gateway is taken to be as slow as this, in seconds: a slow one gets the whole rate from the start, and one
+/// that hangs gets no more than so many seconds' requests, which would then be in doubt.
+const FIRST_TRIP: f64 = 2.5;
 
 /// Room over what Little's law asks for, so that latency may grow for a moment.
 const HEADROOM: f64 = 1.5;
@@ -84,8 +88,11 @@ impl Flight {
         (self.answers, self.sum, self.used) = (0.0, 0.0, false);
     }
 
-    /// Most requests under way now, up to this ceiling; at least one.
-    pub(super) fn most(&mut self, ceiling: usize) -> usize {
+    /// Most requests under way now at this rate, up to this ceiling; at least one.
+    pub(super) fn most(&mut self, rate: Option<f64>, ceiling: usize) -> usize {
+        if let (Some(rate), true) = (rate, self.usual == 0.0) {
+            self.most = LEAST + rate * FIRST_TRIP;
+        }
         self.most = self.most.clamp(LEAST, (ceiling as f64).max(LEAST));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between LEAST and the ceiling")]
         let most = self.most as usize;
@@ -101,7 +108,7 @@ mod tests {
 
     fn at_rate(flight: &mut Flight, latency: Duration, answers: usize) -> usize {
         (0..answers).for_each(|_| flight.answered(latency, 0, Some(80.0), MS));
-        flight.most(256)
+        flight.most(Some(80.0), 256)
     }
 
     #[test]
@@ -113,17 +120,26 @@ mod tests {
         }
         // Latency that jumps is learnt from a few answers.
         assert!(at_rate(&mut flight, 2000 * MS, 4) > 160);
-        assert_eq!(flight.most(64), 64);
+        assert_eq!(flight.most(Some(80.0), 64), 64);
+    }
+
+    #[test]
+    fn before_any_answer_a_slow_gateway_gets_the_rate_and_one_that_hangs_no_flood() {
+        let most = |rate, ceiling| Flight::default().most(rate, ceiling);
+        assert!((160..=220).contains(&most(Some(80.0), 1000)), "two seconds' requests and little more");
+        assert_eq!(most(Some(80.0), 64), 64);
+        assert!(most(Some(1.0), 256) <= 11);
+        assert_eq!(most(None, 256), 32);
     }
 
     /// A gateway that does 1,000/s and has 20 ms of latency: beyond 20 under way it only queues.
     fn queueing(flight: &mut Flight, rounds: usize, per_second: f64) -> usize {
         for _ in 0..rounds {
-            let most = flight.most(1000);
+            let most = flight.most(None, 1000);
             let latency = Duration::from_secs_f64((most as f64 / per_second).max(0.020));
             (0..most).for_each(|_| flight.answered(latency, most, None, MS));
         }
-        flight.most(1000)
+        flight.most(None, 1000)
     }
 
     #[test]
@@ -139,6 +155,6 @@ mod tests {
     fn what_is_not_made_use_of_does_not_grow() {
         let mut flight = Flight::default();
         (0..1000).for_each(|_| flight.answered(20 * MS, 3, None, MS));
-        assert_eq!(flight.most(1000), 32);
+        assert_eq!(flight.most(None, 1000), 32);
     }
 }
