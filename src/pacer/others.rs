@@ -1,7 +1,8 @@
 //! What others use of the account's limit: the gateway's own count of a window, less what is ours in it.
 //!
 //! Which of our requests were in the window when one of them arrived is known to a few requests only. So two things are learnt: on
-//! average, which is exact after a second; and at once, what no doubt explains.
+//! average, which is exact after a second; and at once, what no doubt explains. Whoever has just come is seen before his second is
+//! full: while the short average runs before the long one, it is taken to go on like that.
 
 use super::log::{Micros, SECOND};
 
@@ -21,10 +22,14 @@ const LONG: f64 = 4.0 * SECOND as f64;
 const PEAK: Micros = 4 * SECOND;
 
 /// How many times further than usual they may stray beyond their latest peak.
-const STRAY: f64 = 1.0;
+const STRAY: f64 = 0.25;
 
-/// An average below this is nobody.
-const NOBODY: f64 = 0.75;
+/// How far ahead of the short average they are expected, in its distances from the average. An even sender who comes is expected in full
+/// when about a third of a second's requests have come: soon enough to make room while a reserve of that much still holds.
+const AHEAD: f64 = 4.0;
+
+/// An average below this part of the doubt is nobody.
+const NOBODY: f64 = 0.125;
 
 /// Requests of others in one window.
 #[derive(Debug, Default)]
@@ -33,6 +38,7 @@ pub(super) struct Others {
     short: f64,
     long: f64,
     stray: f64,
+    doubt: f64,
     heard: Micros,
     /// The highest of this span and the span before.
     peaks: [f64; 2],
@@ -55,7 +61,7 @@ impl Others {
             self.span_ends = now + PEAK;
         }
         let since = now.saturating_sub(self.heard).max(0) as f64;
-        self.heard = now;
+        (self.heard, self.doubt) = (now, doubt);
         let others = others.max(-doubt);
         let towards =
             |mean: &mut f64, value: f64, time: f64| *mean += (value - *mean) * (since / (since + time)).min(MOST_WEIGHT);
@@ -70,7 +76,8 @@ impl Others {
     /// How many requests of others the window must be expected to hold.
     pub(super) fn expected(&self) -> u32 {
         let higher = |peaks: [f64; 2]| peaks[0].max(peaks[1]);
-        let usual = if self.mean < NOBODY { 0.0 } else { higher(self.peaks) + STRAY * self.stray };
+        let ahead = self.short + AHEAD * (self.short - self.mean);
+        let usual = if self.mean < NOBODY * self.doubt { 0.0 } else { ahead.max(higher(self.peaks) + STRAY * self.stray) };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
         let expected = usual.max(higher(self.sure)).ceil() as u32;
         expected
@@ -103,6 +110,27 @@ mod tests {
         assert_eq!(hear(20.0, 80, 81), 17);
         assert!((10..=12).contains(&hear(10.0, 81, 30 * 80)));
         assert_eq!(hear(0.0, 30 * 80, 40 * 80), 0);
+    }
+
+    #[test]
+    fn an_even_sender_who_comes_is_expected_in_full_before_half_of_his_second_is_over() {
+        let mut others = Others::default();
+        let mut hear = |from: Micros, until: Micros, count: &dyn Fn(Micros) -> f64| {
+            (from..until).for_each(|n| others.add(count(n), 4.9, false, n * GAP));
+            others.expected()
+        };
+        hear(0, 800, &|_| 0.0);
+        // ten a second: one more in the window for every eighth of ours
+        let coming = |n: Micros| ((n - 800) / 8 + 1) as f64;
+        assert_eq!(hear(800, 808, &coming), 0, "one may be our own mistake");
+        assert!((4..=10).contains(&hear(808, 824, &coming)));
+        assert!((9..=16).contains(&hear(824, 840, &coming)));
+        hear(840, 880, &coming);
+        assert!((10..=13).contains(&hear(880, 1600, &|_| 10.0)), "what was expected of his coming is not kept");
+        // of as much doubt as a way of great jitter leaves, the same average is nobody
+        let mut unsure = Others::default();
+        (0..800).for_each(|n| unsure.add(1.0, 12.0, false, n * GAP));
+        assert_eq!(unsure.expected(), 0);
     }
 
     #[test]
