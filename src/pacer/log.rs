@@ -299,10 +299,12 @@ impl SlidingLog {
         let past = view.past.after(at - view.length);
         let past = (past > 0).then(|| PAST_LATE + view.length - view.past.gap * Micros::try_from(past).unwrap_or(Micros::MAX));
         let mut soonest = [past, view.late.peek().map(|Reverse((until, _))| *until)].into_iter().flatten().min();
-        let mut number = view.next;
+        let (mut number, mut reached) = (view.next, at);
         while let Some(sent) = self.get(number).filter(|sent| soonest.is_none_or(|soonest| sent.left + view.length < soonest)) {
+            // One that left later than its turn is let go of before those behind it.
+            reached = reached.max(sent.left + view.length);
             if sent.fate != Fate::Void {
-                let leaves = self.leaves(view, number, *sent, trips, at);
+                let leaves = self.leaves(view, number, *sent, trips, at).max(reached);
                 soonest = Some(soonest.map_or(leaves, |soonest| soonest.min(leaves)));
             }
             number += 1;

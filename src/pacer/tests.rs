@@ -1,5 +1,6 @@
 //! The pacer as a whole: turns, holds, headers, reserve.
 
+mod order;
 mod replanned;
 mod told;
 
