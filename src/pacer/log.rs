@@ -275,7 +275,7 @@ impl SlidingLog {
             Fate::Answered(trip) => trips.lateness(trip),
             // Nothing that left since is answered either: the gateway stands still, and all of it arrives at once when it goes on.
             Fate::Open if self.stands(number, at - sent.left) && trips.is_overdue(at - sent.left) => return at + STANDSTILL,
-            Fate::Open => trips.allowance(),
+            Fate::Open => trips.lateness_so_far(at - sent.left),
         };
         sent.left + late + trips.doubt() + view.length + view.length / GRAIN
     }

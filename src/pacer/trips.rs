@@ -74,6 +74,12 @@ impl Trips {
         (self.late + 2 * self.stray).min(MOST)
     }
 
+    /// How late a request must be taken for that has waited so long for its answer: it may have arrived as much later as its answer is late.
+    pub(super) fn lateness_so_far(&self, waited: Micros) -> Micros {
+        let so_far = if self.seen > 0 { (waited - self.fastest()).min(MOST) } else { 0 };
+        so_far.max(self.allowance())
+    }
+
     /// Of the requests that arrived with one answered so long ago, the others are answered too.
     pub(super) fn is_settled(&self, since: Micros) -> bool {
         since > self.allowance() + FIRST
@@ -130,6 +136,15 @@ mod tests {
         assert!((800..=1100).contains(&trips.doubt()), "{}", trips.doubt());
         assert!(!trips.is_overdue(75 * MS) && trips.is_overdue(85 * MS));
         assert!(!trips.is_settled(55 * MS) && trips.is_settled(65 * MS));
+    }
+
+    #[test]
+    fn who_is_not_answered_yet_is_as_late_as_his_answer_up_to_a_second() {
+        let mut trips = Trips::default();
+        assert_eq!(trips.lateness_so_far(900 * MS), FIRST, "nothing is known");
+        hear(&mut trips, &[800 * MS], 0, 60);
+        assert!(trips.lateness_so_far(500 * MS) < MS);
+        assert_eq!([1000 * MS, 9000 * MS].map(|waited| trips.lateness_so_far(waited)), [200 * MS, SECOND]);
     }
 
     #[test]
