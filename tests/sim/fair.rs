@@ -26,7 +26,7 @@ use crate::plan::Plan;
 use crate::witness::Witness;
 
 /// Requests per second of the account.
-const RATE: u32 = 80;
+pub(crate) const RATE: u32 = 80;
 
 /// Takes every message after 40 ms, and notes of which campaign each was.
 #[derive(Clone, Default)]
@@ -47,17 +47,25 @@ impl Gateway for Recorder {
 }
 
 /// A campaign: when it is enqueued, how many jobs, and its priority.
-type Campaign = (u64, u64, Priority);
+pub(crate) type Campaign = (u64, u64, Priority);
 
 /// The campaigns in the order in which their requests left in so many seconds.
 fn order(campaigns: &[Campaign], seconds: u64) -> Vec<usize> {
+    let recorder = Recorder::default();
+    live(campaigns, seconds, Arc::new(recorder.clone()), async |_| ());
+    let order = recorder.0.lock().unwrap();
+    order.clone()
+}
+
+/// An engine with these campaigns and this gateway lives for so many seconds, while something else happens.
+pub(crate) fn live(campaigns: &[Campaign], seconds: u64, gateway: Arc<dyn Gateway>, meanwhile: impl AsyncFnOnce(Clock)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let broker = SimBroker::new(1, Plan::calm(1).broker, true, Witness::new());
-        let recorder = Recorder::default();
+        let clock = Clock::simulated("2026-11-22T12:00:00Z".parse().unwrap());
         let mut tasks = JoinSet::new();
         tasks.spawn(broker.clone().run());
-        let engine = engine(&broker, recorder.clone());
+        let engine = engine(&broker, gateway, clock.clone());
         tasks.spawn(async move { _ = engine.run(std::future::pending::<()>()).await });
         for (number, (from, jobs, priority)) in campaigns.iter().copied().enumerate() {
             let broker = broker.clone();
@@ -66,16 +74,14 @@ fn order(campaigns: &[Campaign], seconds: u64) -> Vec<usize> {
                 enqueue(&broker, number, jobs, priority).await;
             });
         }
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        tokio::join!(tokio::time::sleep(Duration::from_secs(seconds)), meanwhile(clock));
         tasks.shutdown().await;
-        let order = recorder.0.lock().unwrap();
-        order.clone()
-    })
+    });
 }
 
-fn engine(broker: &SimBroker, gateway: Recorder) -> Engine {
+fn engine(broker: &SimBroker, gateway: Arc<dyn Gateway>, clock: Clock) -> Engine {
     let limits = Limits { second: Some(RATE), minute: Some(RATE * 60) };
-    let account = Account { gateway: Arc::new(gateway), plan: limits.into(), max_in_flight: 64 };
+    let account = Account { gateway, plan: limits.into(), max_in_flight: 64 };
     let name = "main".parse().unwrap();
     let parts = Parts {
         broker: Arc::new(broker.clone()),
@@ -83,7 +89,7 @@ fn engine(broker: &SimBroker, gateway: Recorder) -> Engine {
         accounts: BTreeMap::from([("main".parse().unwrap(), account)]),
         rules: Arc::new(Rules::builtin()),
         alerts: Alerts::channel().0,
-        clock: Clock::simulated("2026-11-22T12:00:00Z".parse().unwrap()),
+        clock,
         dice: Dice::seed_from_u64(1),
         settings: Settings { default_account: Some(name), ..Settings::default() },
     };

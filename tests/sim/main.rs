@@ -17,6 +17,7 @@ mod plan;
 mod producer;
 mod promises;
 mod queues;
+mod rate;
 mod witness;
 mod world;
 
