@@ -21,8 +21,8 @@ sim: ## seeded disasters in simulated time: SEEDS worlds from seed FIRST on; mak
 chaos: install-tools ## real kills and cuts: ROUNDS rounds from seed FIRST on, SIDE_BY_SIDE=3 at a time; make chaos CASE=daemon (or send, pause) ROUNDS=1 FIRST=7 repeats one
 	CHAOS_ROUNDS=$(or $(ROUNDS),200) CHAOS_FIRST=$(or $(FIRST),0) CHAOS_SIDE_BY_SIDE=$(or $(SIDE_BY_SIDE),3) $(CARGO) test --locked --test chaos -- --nocapture --test-threads 1 $(CASE)
 
-pacing: ## the pacer against a simulated gateway: SEEDS runs of each kind; prints its figures
-	PACING_SEEDS=$(or $(SEEDS),1000) PACING_FIRST=$(or $(FIRST),0) $(CARGO) test --locked --release --test pacing -- --nocapture
+pacing: ## the pacer against a simulated gateway: SEEDS runs of each kind from seed FIRST on; prints its figures; make pacing SEEDS=1 FIRST=17 CASE=jitter repeats one
+	PACING_SEEDS=$(or $(SEEDS),1000) PACING_FIRST=$(or $(FIRST),0) $(CARGO) test --locked --release --test pacing -- --nocapture $(CASE)
 
 bench: ## CPU per job, memory, pacing; see benches/
 	$(CARGO) bench --locked

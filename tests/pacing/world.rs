@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use campaignd::dice::Dice;
 use campaignd::gateway::{Answer, Refusal, Reply, Trouble, TroubleKind, Window, Windows};
-use campaignd::pacer::{Limits, Pacer, Plan, Slot};
+use campaignd::pacer::{Pacer, Slot};
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
+
+use super::case::{Case, How};
 
 pub(crate) const SECOND: u64 = 1_000_000;
 pub(crate) const MS: u64 = 1_000;
@@ -17,97 +19,15 @@ pub(crate) const MS: u64 = 1_000;
 /// How long an answer is waited for.
 const TIMEOUT: u64 = 30 * SECOND;
 
-/// How long a way takes, one way, in microseconds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Way {
-    /// Anything between these.
-    Uniform(u64, u64),
-    /// Least, median above it, sigma.
-    Lognormal(u64, f64, f64),
-}
-
-impl Way {
-    fn roll(self, dice: &mut Dice) -> u64 {
-        match self {
-            Self::Uniform(least, most) => dice.random_range(least..=most),
-            Self::Lognormal(least, median, sigma) => {
-                // the sum of twelve dice is as good as normal
-                let normal = (0..12).map(|_| dice.random::<f64>()).sum::<f64>() - 6.0;
-                least + (median * (sigma * normal).exp()) as u64
-            }
-        }
-    }
-}
-
-/// Somebody else who sends with the same key, from and until these seconds.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Other {
-    pub(crate) from: u64,
-    pub(crate) until: u64,
-    /// Requests per second on average.
-    pub(crate) rate: f64,
-    pub(crate) how: How,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum How {
-    /// Evenly, and a way with 20 ms of jitter.
-    Evenly,
-    /// Each half a gap to one and a half after the one before.
-    Unevenly,
-    /// Each independent of the others.
-    Independently,
-    /// So many at once.
-    InBursts(u32),
-}
-
-/// What a run is like.
-#[derive(Debug, Clone)]
-pub(crate) struct Case {
-    pub(crate) seconds: u64,
-    /// What the pacer is told.
-    pub(crate) plan: Plan,
-    /// The gateway's limits, each from that second on.
-    pub(crate) limits: Vec<(u64, Limits)>,
-    pub(crate) up: Way,
-    pub(crate) down: Way,
-    /// The gateway stands still about so often per minute, for so long.
-    pub(crate) still: Option<(f64, u64)>,
-    /// So much of all answers is lost: read as a timeout after [`TIMEOUT`].
-    pub(crate) lost: f64,
-    pub(crate) others: Vec<Other>,
-    /// A sender that dies and begins anew at these seconds, with a new pacer.
-    pub(crate) restarts: Vec<u64>,
-    /// How long attempts take to be written.
-    pub(crate) disk: (u64, u64),
-    pub(crate) in_flight: usize,
-}
-
-impl Case {
-    pub(crate) fn new(second: u32, minute: u32) -> Self {
-        let limits = Limits { second: Some(second), minute: Some(minute) };
-        Self {
-            seconds: 60,
-            plan: limits.into(),
-            limits: vec![(0, limits)],
-            up: Way::Uniform(15 * MS, 35 * MS),
-            down: Way::Uniform(15 * MS, 35 * MS),
-            still: None,
-            lost: 0.0,
-            others: Vec::new(),
-            restarts: Vec::new(),
-            disk: (MS / 2, 3 * MS),
-            in_flight: 256,
-        }
-    }
-}
-
 /// What came of a run.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Report {
     /// Requests of ours that the gateway counted, and those it refused, by time.
     pub(crate) ours: Vec<u64>,
     pub(crate) refused: Vec<u64>,
+    /// When the refused ones had left, and when their answers were read, with how long they asked to wait.
+    pub(crate) refused_left: Vec<u64>,
+    pub(crate) refusals_read: Vec<(u64, u64)>,
     /// Those of others.
     pub(crate) theirs: u64,
     pub(crate) their_refused: u64,
@@ -148,6 +68,7 @@ enum What {
 struct Request {
     slot: Slot,
     begun: u64,
+    left: u64,
     answer: Option<(Answer, Option<Duration>)>,
     life: u32,
 }
@@ -166,6 +87,8 @@ pub(crate) struct World<'a> {
     second: Log,
     minute: Log,
     still_until: u64,
+    /// When the sender's machine stands still: from, until.
+    naps: Vec<(u64, u64)>,
     report: Report,
 }
 
@@ -186,9 +109,11 @@ impl<'a> World<'a> {
             second: Log::default(),
             minute: Log::default(),
             still_until: 0,
+            naps: Vec::new(),
             report: Report::default(),
         };
         world.others();
+        world.naps();
         for at in &case.restarts {
             world.at(at * SECOND, What::Restart);
         }
@@ -197,13 +122,58 @@ impl<'a> World<'a> {
             if now >= case.seconds * SECOND {
                 break;
             }
-            world.on(now, what);
+            match world.nap_until(now, &what) {
+                Some(until) => world.sleep(until, what),
+                None => world.on(now, what),
+            }
         }
         world.report
     }
 
+    /// What the sender's clock shows then.
     fn instant(&self, at: u64) -> Instant {
-        self.start + Duration::from_micros(at)
+        let slept: u64 = self.stood().map(|(from, until)| at.clamp(from, until) - from).sum();
+        self.start + Duration::from_micros(((at - slept) as f64 * (1.0 + self.case.drift)) as u64)
+    }
+
+    /// When the sender's clock shows this, or a little later.
+    fn when(&self, at: Instant) -> u64 {
+        let shown = (at.duration_since(self.start).as_micros() as f64 / (1.0 + self.case.drift)).ceil() as u64;
+        self.stood().fold(shown, |at, (from, until)| if at > from { at + until - from } else { at })
+    }
+
+    /// When the sender's clock stands still.
+    fn stood(&self) -> impl Iterator<Item = (u64, u64)> {
+        let stands = self.case.nap.is_some_and(|nap| nap.clock_too);
+        self.naps.iter().copied().filter(move |_| stands)
+    }
+
+    fn naps(&mut self) {
+        let Some(nap) = self.case.nap else { return };
+        let mut at = 0;
+        loop {
+            at += (-(1.0 - self.dice.random::<f64>()).ln() * 60.0 / nap.times * SECOND as f64) as u64;
+            if at >= self.case.seconds * SECOND {
+                return;
+            }
+            let from = at;
+            at += self.dice.random_range(nap.length / 2..=nap.length);
+            self.naps.push((from, at));
+        }
+    }
+
+    /// When the sender wakes, if this is his and he sleeps.
+    fn nap_until(&self, now: u64, what: &What) -> Option<u64> {
+        let theirs = matches!(what, What::Arrived(_) | What::Restart);
+        self.naps.iter().find(|(from, until)| !theirs && (*from..*until).contains(&now)).map(|(_, until)| *until)
+    }
+
+    /// What comes while the sender sleeps is seen when he wakes; timers that are over ring then too.
+    fn sleep(&mut self, until: u64, what: What) {
+        if what == What::Look {
+            self.next_look = until;
+        }
+        self.at(until, what);
     }
 
     fn at(&mut self, at: u64, what: What) {
@@ -259,14 +229,14 @@ impl<'a> World<'a> {
             match self.pacer.try_take(self.instant(now)) {
                 Ok(slot) => {
                     let number = self.requests.len();
-                    self.requests.push(Request { slot, begun: now, answer: None, life: self.life });
+                    self.requests.push(Request { slot, begun: now, left: 0, answer: None, life: self.life });
                     self.in_flight += 1;
                     let written = now + self.dice.random_range(self.case.disk.0..=self.case.disk.1);
                     self.at(written, What::Written(number));
                 }
                 Err(at) => {
                     assert!(at > self.instant(now), "told to ask again in the past");
-                    let at = at.duration_since(self.start).as_micros() as u64;
+                    let at = self.when(at).max(now + 1);
                     let tick = self.dice.random_range(0..200);
                     self.next_look = at.next_multiple_of(MS) + tick;
                     self.at(self.next_look, What::Look);
@@ -277,19 +247,28 @@ impl<'a> World<'a> {
     }
 
     fn leave(&mut self, now: u64, number: usize) {
-        let Request { slot, begun, life, .. } = self.requests[number];
+        let Request { mut slot, begun, life, .. } = self.requests[number];
         if life != self.life {
             return;
         }
         if begun != u64::MAX {
-            self.pacer.written(Duration::from_micros(now - begun));
+            self.pacer.written(self.instant(now).duration_since(self.instant(begun)));
             self.requests[number].begun = u64::MAX;
         }
-        let at = slot.at.duration_since(self.start).as_micros() as u64;
-        if at > now {
-            return self.at(at.next_multiple_of(MS), What::Written(number));
+        let shown = self.instant(now);
+        if slot.at <= shown {
+            // as in the lane: a turn that is long past is given anew, and a hold is waited through
+            match self.pacer.renew(slot, shown) {
+                Ok(renewed) => slot = renewed,
+                Err(at) => return self.at(self.when(at).max(now + 1), What::Written(number)),
+            }
+            self.requests[number].slot = slot;
         }
-        self.pacer.departed(slot, self.instant(now));
+        if slot.at > shown {
+            return self.at(self.when(slot.at).max(now + 1).next_multiple_of(MS), What::Written(number));
+        }
+        self.pacer.departed(slot, shown);
+        self.requests[number].left = now;
         let up = self.case.up.roll(&mut self.dice);
         let arrives = self.through(now + up);
         self.at(arrives, What::Arrived(Some(number)));
@@ -322,6 +301,7 @@ impl<'a> World<'a> {
             None => Reply::Accepted { wamid: String::new() },
             Some(_) => {
                 self.report.refused.push(now);
+                self.report.refused_left.push(self.requests[number].left);
                 Reply::Refused(Refusal {
                     code: Some("RATE_001".into()),
                     http_status: 429,
@@ -352,6 +332,7 @@ impl<'a> World<'a> {
         self.pacer.answered(slot, in_flight, at, &answer);
         if let Some(wait) = wait {
             self.pacer.hold(wait, at);
+            self.report.refusals_read.push((now, wait.as_micros() as u64));
         }
     }
 }
