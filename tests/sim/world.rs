@@ -175,7 +175,7 @@ impl World {
     async fn lose_while_cancelling(&mut self) -> Vec<CampaignView> {
         self.enqueue_all().await;
         let mut life = self.start(None);
-        tokio::time::sleep(Duration::from_millis(self.dice.random_range(300..1_500))).await;
+        tokio::time::sleep(Duration::from_millis(self.dice.random_range(1..600))).await;
         let id = self.producers[0].id.clone();
         self.cancelled.insert(id.clone());
         let within = Duration::from_millis(self.dice.random_range(1..150));
