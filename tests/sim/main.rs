@@ -123,7 +123,8 @@ fn a_campaign_cancelled_in_the_second_of_the_loss_comes_to_its_end() {
 fn jobs_of_a_cancelled_campaign_stay_at_the_broker_until_it_knows_that_the_campaign_is_cancelled() {
     for seed in 0..24 {
         let calm = Plan::calm(seed);
-        let plan = Plan { broker: BrokerFaults { slow_ms: 60, ..calm.broker }, ..calm };
+        let down = if seed % 2 == 0 { 0.5 } else { 0.0 };
+        let plan = Plan { broker: BrokerFaults { slow_ms: 60, down, ..calm.broker }, ..calm };
         let end = World::run_lost_while_cancelling(plan, &Arc::new(Rules::builtin()));
         assert_eq!(end.broken, None, "seed {seed}");
     }
