@@ -128,12 +128,10 @@ impl Pacer {
         if at <= ahead {
             let (from, latest) = (self.log.micros(at), self.log.micros(ahead));
             let free = self.log.free_at(self.open(), &self.trips, from, latest);
-            if free > from {
-                at = self.log.instant(free);
-            }
+            at = self.log.instant(free);
         }
         if at > ahead {
-            return Err((at - self.lead).max(now + Duration::from_micros(1)));
+            return Err(at - self.lead);
         }
         self.bucket.take();
         Ok(Slot { number: self.log.push(self.log.micros(at)), at })
@@ -154,7 +152,7 @@ impl Pacer {
         self.log.forget(slot.number);
         let (from, latest) = (self.log.micros(now), self.log.micros(now + LONGEST_LEAD));
         let free = self.log.free_at(self.open(), &self.trips, from, latest);
-        let at = if free > from { self.log.instant(free) } else { now };
+        let at = self.log.instant(free);
         if free > latest { Err(at) } else { Ok(Slot { number: self.log.push(free), at }) }
     }
 

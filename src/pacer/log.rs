@@ -23,7 +23,7 @@ pub(super) const MINUTE: Micros = 60 * SECOND;
 const GRACE: Micros = 15 * SECOND;
 
 /// How long an entry is kept for its answer: longer than any request is waited for.
-const PATIENCE: Micros = 2 * MINUTE;
+const PATIENCE: Micros = 120 * SECOND;
 
 /// A window is taken for longer by this part, for what timers and clocks round away.
 const GRAIN: Micros = 2_000;
@@ -101,7 +101,7 @@ impl Past {
     /// How many of them are in a window that began at `from`.
     fn after(self, from: Micros) -> usize {
         // The i-th is at PAST_LATE - i * gap.
-        usize::try_from((PAST_LATE - from - 1).div_euclid(self.gap)).unwrap_or(0).min(self.count)
+        usize::try_from((PAST_LATE - from).div_euclid(self.gap)).unwrap_or(0).min(self.count)
     }
 }
 
@@ -145,9 +145,8 @@ impl SlidingLog {
         Micros::try_from(length).unwrap_or(Micros::MAX)
     }
 
-    /// Never earlier than it was: microseconds are rounded up.
     pub(super) fn instant(&self, at: Micros) -> Instant {
-        self.epoch + Duration::from_micros(u64::try_from(at).unwrap_or(0) + 1)
+        self.epoch + Duration::from_micros(u64::try_from(at).unwrap_or(0))
     }
 
     fn total(&self) -> u64 {
@@ -166,8 +165,7 @@ impl SlidingLog {
     pub(super) fn push(&mut self, at: Micros) -> u64 {
         let number = self.total();
         if !self.limits_anything() {
-            self.first += 1; // without limits nothing needs to be remembered
-            return number;
+            return number; // without limits nothing needs to be remembered, nor told apart
         }
         let keep = GRACE + if self.minute.is_some() { MINUTE } else { SECOND };
         let over = |sent: &Sent| sent.left + if sent.fate == Fate::Open { PATIENCE } else { keep } < at;
@@ -205,7 +203,7 @@ impl SlidingLog {
         if let Some(sent) = self.get_mut(number).filter(|sent| sent.fate == Fate::Open) {
             sent.fate = Fate::Answered(trip);
         }
-        if self.overtakers.back().map_or(self.overtaken, |(_, last)| *last) < number && self.limits_anything() {
+        if self.overtakers.back().map_or(self.overtaken, |(_, last)| *last) < number {
             self.overtakers.push_back((at, number));
         }
     }
@@ -254,7 +252,7 @@ impl SlidingLog {
         while let Some(sent) = self.get(view.next).filter(|sent| sent.left + view.length <= at) {
             match sent.fate {
                 Fate::Void => view.void = view.void.saturating_sub(1),
-                _ => view.late.push(Reverse((sent.left + view.length, view.next))),
+                _ => view.late.push(Reverse((at, view.next))),
             }
             view.next += 1;
         }
@@ -344,5 +342,30 @@ impl View {
     /// The gateway counts no more than this many of them in the window that ends at `at`: the oldest are forgotten.
     pub(super) fn limit_past(&mut self, most: usize) {
         self.past.count = self.past.count.min(most);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One request in so long, answered 40 ms later; how many are remembered after all of them.
+    fn remembered(limits: Limits, gap: Micros, requests: i64) -> usize {
+        let mut log = SlidingLog::as_if_busy(limits, Instant::now());
+        let trips = Trips::default();
+        for n in 0..requests {
+            let at = log.free_at(limits, &trips, n * gap, n * gap);
+            let number = log.push(at);
+            log.answered(number, 40_000, at + 40_000);
+        }
+        log.sent.len() + log.overtakers.len()
+    }
+
+    #[test]
+    fn no_more_is_remembered_than_the_windows_need() {
+        let (second, minute) = (Some(1000), Some(60_000));
+        assert!((600..=760).contains(&remembered(Limits { second, minute }, SECOND / 10, 3000)));
+        assert!((10..=170).contains(&remembered(Limits { second, minute: None }, SECOND / 10, 3000)));
+        assert_eq!(remembered(Limits { second: None, minute: None }, SECOND / 10, 3000), 0);
     }
 }

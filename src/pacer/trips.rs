@@ -39,7 +39,7 @@ impl Trips {
     /// One more round trip.
     pub(super) fn add(&mut self, trip: Micros, now: Micros) {
         match self.fastest.back_mut() {
-            Some((fastest, end)) if *end > now => *fastest = trip.min(*fastest),
+            Some((fastest, end)) if now < *end => *fastest = trip.min(*fastest),
             _ => {
                 self.fastest.push_back((trip, now + SPAN));
                 if self.fastest.len() > SPANS {
@@ -87,7 +87,7 @@ impl Trips {
 
     /// Few answers take this long; that none does of several requests says that the gateway stands still.
     pub(super) fn is_overdue(&self, waited: Micros) -> bool {
-        self.seen > 0 && waited > self.fastest() + self.allowance() + FIRST
+        self.seen > 0 && self.fastest() + self.allowance() + FIRST < waited
     }
 }
 
@@ -108,6 +108,7 @@ mod tests {
         let trips = Trips::default();
         assert_eq!((trips.fastest(), trips.lateness(7), trips.allowance()), (0, 7, FIRST));
         assert!(!trips.is_overdue(MOST));
+        assert!(trips.doubt() >= FIRST / 2, "there may be a way half as late");
     }
 
     #[test]
@@ -159,9 +160,9 @@ mod tests {
     fn a_longer_way_is_learnt_after_about_a_minute_and_a_shorter_at_once() {
         let mut trips = Trips::default();
         hear(&mut trips, &[20 * MS], 0, 10);
-        hear(&mut trips, &[40 * MS], 10 * SECOND, 50);
+        hear(&mut trips, &[40 * MS], 10 * SECOND, 60);
         assert_eq!(trips.fastest(), 20 * MS, "it may come back");
-        hear(&mut trips, &[40 * MS], 60 * SECOND, 30);
+        hear(&mut trips, &[40 * MS], 70 * SECOND, 20);
         assert_eq!(trips.fastest(), 40 * MS);
         trips.add(10 * MS, 90 * SECOND);
         assert_eq!(trips.fastest(), 10 * MS);
