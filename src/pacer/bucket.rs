@@ -124,4 +124,36 @@ mod tests {
         }
         assert!((98..=103).contains(&taken), "{taken} in ten seconds at ten a second");
     }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// When the next tokens are there, taken one after the other.
+    fn next(bucket: &mut Bucket, now: Instant, count: usize) -> Vec<Duration> {
+        let mut take = || {
+            let at = bucket.free_at(now);
+            bucket.take();
+            at.saturating_duration_since(now)
+        };
+        (0..count).map(|_| take()).collect()
+    }
+
+    #[test]
+    fn what_is_left_gives_two_at_once_and_then_one_by_one_and_outlasts_another_rate() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(Some(10.0), start);
+        assert_eq!(next(&mut bucket, start, 4), [0, 0, 100, 200].map(|ms| ms * MS));
+        let later = start + Duration::from_secs(5);
+        bucket.go_on_at(Some(100.0), later);
+        assert_eq!(next(&mut bucket, later, 3), [0, 0, 10].map(|ms| ms * MS));
+    }
+
+    #[test]
+    fn nobody_waits_at_the_old_pace_once_the_rate_has_risen() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(Some(0.1), start);
+        next(&mut bucket, start, 2);
+        assert_eq!(bucket.free_at(start), start + Duration::from_secs(10));
+        bucket.go_on_at(Some(100.0), start);
+        assert_eq!(bucket.free_at(start), start + 10 * MS);
+    }
 }

@@ -157,4 +157,72 @@ mod tests {
         (0..1000).for_each(|_| flight.answered(20 * MS, 3, None, MS));
         assert_eq!(flight.most(None, 1000), 32);
     }
+
+    #[test]
+    fn there_is_half_as_much_room_again_as_a_steady_way_takes_and_room_for_writing() {
+        let at = |latency: Duration, lead: Duration, rate: f64| {
+            let mut flight = Flight::default();
+            (0..200).for_each(|_| flight.answered(latency, 0, Some(rate), lead));
+            flight.most(10_000)
+        };
+        assert!((248..=249).contains(&at(2000 * MS, MS, 80.0)), "160 under way");
+        assert!((82..=84).contains(&at(20 * MS, 30 * MS, 1000.0)), "50 under way or being written");
+    }
+
+    #[test]
+    fn a_first_answer_and_a_single_slow_one_make_some_room_but_not_for_all_to_be_as_slow() {
+        let mut flight = Flight::default();
+        let first = at_rate(&mut flight, 100 * MS, 1);
+        assert!((26..=30).contains(&first), "{first}");
+        at_rate(&mut flight, 20 * MS, 200);
+        let slow = at_rate(&mut flight, 1000 * MS, 1);
+        assert!((50..=100).contains(&slow), "{slow}");
+    }
+
+    /// Answers of as many rounds at this latency, with so many under way each.
+    fn unlimited(flight: &mut Flight, rounds: usize, latency: Duration, used: impl Fn(usize) -> usize) -> usize {
+        for _ in 0..rounds {
+            let most = flight.most(1000);
+            (0..=most).for_each(|_| flight.answered(latency, used(most), None, MS));
+        }
+        flight.most(1000)
+    }
+
+    #[test]
+    fn it_doubles_while_no_round_was_slow_and_grows_gently_after_that() {
+        let mut flight = Flight::default();
+        (0..32).for_each(|_| flight.answered(20 * MS, 32, None, MS));
+        assert_eq!(flight.most(1000), 64);
+        unlimited(&mut flight, 1, 20 * MS, |most| most);
+        let before = unlimited(&mut flight, 1, 200 * MS, |most| most);
+        let after = unlimited(&mut flight, 20, 20 * MS, |most| most);
+        assert!((before * 13 / 10..before * 2).contains(&after), "from {before} to {after} in 20 rounds");
+    }
+
+    #[test]
+    fn slow_answers_shrink_it_though_few_places_are_used() {
+        let mut flight = Flight::default();
+        unlimited(&mut flight, 3, 20 * MS, |most| most);
+        let before = unlimited(&mut flight, 5, 20 * MS, |_| 1);
+        let after = unlimited(&mut flight, 5, 200 * MS, |_| 1);
+        assert!(after < before * 3 / 4, "from {before} to {after}");
+    }
+
+    #[test]
+    fn a_gateway_that_became_slower_for_good_is_used_in_full_again() {
+        let mut flight = Flight::default();
+        unlimited(&mut flight, 10, 20 * MS, |most| most);
+        let shrunk = unlimited(&mut flight, 5, 60 * MS, |most| most);
+        assert!(shrunk < 900, "{shrunk}");
+        assert_eq!(unlimited(&mut flight, 200, 60 * MS, |most| most), 1000);
+    }
+
+    #[test]
+    fn after_a_slow_hour_it_soon_knows_again_what_fast_is() {
+        let mut flight = Flight::default();
+        unlimited(&mut flight, 50, 1000 * MS, |most| most);
+        let fast = unlimited(&mut flight, 32, 20 * MS, |most| most);
+        let slow = unlimited(&mut flight, 5, 100 * MS, |most| most);
+        assert!(slow < fast * 9 / 10, "from {fast} to {slow}");
+    }
 }

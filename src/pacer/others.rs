@@ -108,7 +108,7 @@ mod tests {
         };
         assert_eq!(hear(0.0, 0, 80), 0);
         assert_eq!(hear(20.0, 80, 81), 17);
-        assert!((10..=12).contains(&hear(10.0, 81, 30 * 80)));
+        assert!((10..=11).contains(&hear(10.0, 81, 30 * 80)));
         assert_eq!(hear(0.0, 30 * 80, 40 * 80), 0);
     }
 
@@ -142,5 +142,57 @@ mod tests {
         let before = others.expected();
         (160..320).for_each(|n| others.add(-30.0, 3.0, true, n * GAP));
         assert_eq!(others.expected(), before);
+    }
+
+    /// Hears the same count from one time to another, once in each gap.
+    fn hear(others: &mut Others, count: f64, doubt: f64, gap: Micros, (from, until): (Micros, Micros)) -> u32 {
+        let times = (from..until).step_by(usize::try_from(gap).unwrap());
+        times.for_each(|now| others.add(count, doubt, false, now));
+        others.expected()
+    }
+
+    #[test]
+    fn a_burst_is_heeded_for_four_to_eight_seconds_and_for_none_once_nothing_was_heard_for_longer() {
+        let mut others = Others::default();
+        others.add(20.0, 3.0, false, 0);
+        for (until, expected) in [(SECOND, 17..=18), (3 * SECOND, 17..=18), (7 * SECOND, 17..=18), (11 * SECOND, 0..=0)] {
+            let heeded = hear(&mut others, 0.0, 3.0, GAP, (until - SECOND, until));
+            assert!(expected.contains(&heeded), "{heeded} after {until}");
+        }
+        others.add(20.0, 3.0, false, 12 * SECOND);
+        assert!(others.expected() >= 17);
+        assert_eq!(hear(&mut others, 0.0, 3.0, GAP, (70 * SECOND, 71 * SECOND)), 0);
+    }
+
+    #[test]
+    fn a_sender_within_doubt_is_seen_soon_and_forgotten_soon_after_its_last_peak() {
+        let mut others = Others::default();
+        hear(&mut others, 0.0, 12.0, GAP, (0, SECOND));
+        assert!(hear(&mut others, 10.0, 12.0, GAP, (SECOND, SECOND * 13 / 10)) >= 5);
+        hear(&mut others, 10.0, 12.0, GAP, (SECOND * 13 / 10, 10 * SECOND));
+        assert_eq!(hear(&mut others, 0.0, 12.0, GAP, (10 * SECOND, 12 * SECOND)), 0);
+    }
+
+    #[test]
+    fn counts_that_are_off_now_and_then_are_nobody_and_make_no_peak_of_somebody() {
+        let mut others = Others::default();
+        let dense = GAP / 10;
+        for n in 0..8000 {
+            others.add(if n % 100 < 10 { 5.0 } else { 0.0 }, 40.0, false, n * dense);
+            assert_eq!(others.expected(), 0, "after {n}");
+        }
+        hear(&mut others, 4.0, 40.0, dense, (10 * SECOND, 40 * SECOND));
+        others.add(34.0, 40.0, false, 40 * SECOND);
+        assert!((4..=6).contains(&others.expected()), "{}", others.expected());
+    }
+
+    #[test]
+    fn whose_use_has_just_grown_may_soon_use_more_still() {
+        let mut others = Others::default();
+        let steady = hear(&mut others, 10.0, 40.0, GAP, (0, 60 * SECOND));
+        assert!((10..=11).contains(&steady), "{steady}");
+        let grown = hear(&mut others, 20.0, 40.0, GAP, (60 * SECOND, 66 * SECOND));
+        assert!((23..=25).contains(&grown), "{grown}");
+        assert!(hear(&mut others, 20.0, 40.0, GAP, (66 * SECOND, 120 * SECOND)) <= 21);
     }
 }

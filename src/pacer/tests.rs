@@ -1,13 +1,16 @@
 //! The pacer as a whole: turns, holds, headers, reserve.
 
+mod kept;
 mod order;
+mod others;
 mod replanned;
 mod told;
+mod world;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::gateway::Window;
+use crate::gateway::{Refusal, Window};
 
 const MS: Duration = Duration::from_millis(1);
 const DEFAULT: Limits = Limits { second: Some(80), minute: Some(4800) };

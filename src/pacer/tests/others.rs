@@ -1,0 +1,65 @@
+//! What the headers tell of other programs on the same key, and what is left to them.
+
+use super::world::{World, back_in};
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// So many a second, evenly, in this part of a run.
+fn sender(a_second: u32, from: Duration, until: Duration) -> impl Iterator<Item = Duration> {
+    (0..).map(move |n| from + SECOND * n / a_second).take_while(move |at| *at < until)
+}
+
+#[test]
+fn another_sender_gets_what_it_needs_and_we_the_rest_and_all_of_it_once_it_stops() {
+    let mut world = World::new(Limits { second: Some(80), minute: None }).with_others(sender(20, 10 * SECOND, 40 * SECOND));
+    let run = world.run(60 * SECOND, |_, _| back_in(30 * MS));
+    let late = run.refused.iter().filter(|at| **at > 12 * SECOND).count();
+    assert_eq!(late, 0, "{} refused, the last at {:?}", run.refused.len(), run.refused.last());
+    let beside = run.between(20 * SECOND, 40 * SECOND);
+    assert!((20 * 54..=20 * 60).contains(&beside), "{beside} beside it");
+    let alone = run.between(50 * SECOND, 60 * SECOND);
+    assert!(alone >= 780, "{alone} alone again");
+}
+
+#[test]
+fn nobody_else_costs_nothing() {
+    for trip in [5 * MS, 100 * MS, 2 * SECOND, 25 * SECOND] {
+        let mut world = World::new(DEFAULT);
+        world.run(90 * SECOND, |_, _| back_in(trip));
+        assert_eq!(world.pacer.left_to_others(), Limits { second: Some(0), minute: Some(0) }, "{trip:?}");
+    }
+}
+
+#[test]
+fn what_others_use_of_the_minute_is_told_too_however_long_the_way_is() {
+    for trip in [30 * MS, 10 * SECOND] {
+        let two_a_second = sender(2, Duration::ZERO, 300 * SECOND);
+        let mut world = World::new(Limits { second: None, minute: Some(600) }).with_others(two_a_second);
+        let run = world.run(300 * SECOND, |_, _| back_in(trip));
+        let left = world.pacer.left_to_others().minute.unwrap();
+        assert!((115..=130).contains(&left), "{left}");
+        let refused = run.refused.iter().filter(|at| **at > 100 * SECOND).count();
+        assert_eq!(refused, 0);
+    }
+}
+
+/// On a steady way two requests of a count may be ours or another's; no more are in doubt.
+#[test]
+fn a_burst_of_others_is_heeded_at_once_and_a_count_that_is_off_by_two_is_nobody() {
+    let start = Instant::now();
+    for (more, heeded) in [(2, 0..=0), (20, 17..=20)] {
+        let mut pacer = Pacer::new(Limits { second: Some(30), minute: None }, start);
+        let mut now = start;
+        for n in 0..400 {
+            let slot = drive_one(&mut pacer, now);
+            now = slot.at;
+            let (used, _) = pacer.used(now);
+            let used = if n == 399 || (more == 2 && n % 40 == 0) { used + more } else { used };
+            let second = Some(Window { limit: 80, remaining: 80 - used });
+            pacer.answered(slot, 1, now, &accepted(Windows { second, minute: None }));
+        }
+        let left = pacer.left_to_others().second.unwrap();
+        assert!(heeded.contains(&left), "{left} left for {more} more");
+    }
+}
