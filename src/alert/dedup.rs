@@ -170,6 +170,23 @@ mod tests {
     }
 
     #[test]
+    fn over_that_came_amid_too_many_changes_is_told_when_the_window_ends() {
+        let mut dedup = Dedup::new(WINDOW);
+        let start = Instant::now();
+        dedup.take(alert("a", "x", Status::Firing), start);
+        let second = start + WINDOW;
+        for n in 0..MAX_CHANGES {
+            let status = if n % 2 == 0 { Status::Resolved } else { Status::Firing };
+            assert!(dedup.take(alert("a", "x", status), second).is_some());
+        }
+        assert_eq!(dedup.take(alert("a", "x", Status::Resolved), second), None);
+        assert_eq!(dedup.next_due(), Some(second + WINDOW));
+        assert!(dedup.due(second + WINDOW / 2).is_empty());
+        let due: Vec<_> = dedup.due(second + WINDOW).into_iter().map(|notice| notice.alert.status).collect();
+        assert_eq!(due, [Status::Resolved]);
+    }
+
+    #[test]
     fn keys_are_bounded() {
         let mut dedup = Dedup::new(WINDOW);
         let now = Instant::now();

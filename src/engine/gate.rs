@@ -144,4 +144,17 @@ mod tests {
         assert!(!gate.heeds(now));
         assert!(gate.heeds(now + Duration::from_secs(1)));
     }
+
+    #[test]
+    fn a_stored_pause_holds_after_a_start_keeps_back_what_is_about_to_leave_and_ends_in_time() {
+        let (now, wall, minute) = (Instant::now(), Timestamp::UNIX_EPOCH, Duration::from_secs(60));
+        let stored = pause(Some(later(wall, minute)), false);
+        let mut gate = Gate::restored(Some(stored.clone()), now, wall);
+        let closed = gate.closed();
+        assert!(!gate.is_open() && closed.load(Ordering::Relaxed));
+        assert_eq!((gate.pause(), gate.opens_at()), (Some(&stored), Some(now + minute)));
+        assert_eq!(gate.expire(now + minute), Some(stored));
+        assert!(gate.is_open() && !closed.load(Ordering::Relaxed));
+        assert_eq!((gate.pause(), gate.opens_at()), (None, None));
+    }
 }
