@@ -180,8 +180,8 @@ impl<Step> Journal<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::campaign::{Pause, PauseTarget};
-    use crate::store::memory::MemoryStore;
+    use crate::campaign::{JobState, Pause, PauseTarget};
+    use crate::store::memory::{Course, Fate, MemoryStore};
 
     fn pause() -> Change {
         let pause = Pause {
@@ -233,5 +233,84 @@ mod tests {
         assert_eq!(journal.due_at(), Some(now + Duration::from_millis(20)));
         journal.change(pause(), None, soon);
         assert_eq!(journal.due_at(), Some(soon));
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn opened() -> Record {
+        Record::new("j".parse().unwrap(), None, 0, JobState::Opened, 1, 0, 0)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_is_in_the_ledger_when_its_step_follows_and_the_journal_is_idle_only_then() {
+        let store = Arc::new(MemoryStore::default());
+        let mut journal = Journal::new(Arc::clone(&store) as Arc<dyn Store>, 10 * MS);
+        let now = Instant::now();
+        assert!(journal.is_idle() && journal.due_at().is_none());
+        let campaign = "c".parse().unwrap();
+        journal.record(&campaign, opened(), Some(1), now);
+        assert!(!journal.is_idle(), "pending");
+        journal.start(now);
+        assert!(!journal.is_idle() && journal.due_at().is_none(), "under way");
+        assert_eq!(journal.committed().await.unwrap(), [1]);
+        assert!(journal.is_idle() && !journal.is_stuck());
+        assert!(store.find(&campaign, &"j".parse().unwrap()).unwrap().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_disk_did_not_take_is_tried_again_whole_a_second_later() {
+        let store = MemoryStore::default();
+        let mut fates = vec![Fate::Lost(StoreError::Full("no space".into()))];
+        store.steer(move |_| Course { fate: fates.pop().unwrap_or_default(), ..Course::default() });
+        let mut journal = Journal::new(Arc::new(store), 10 * MS);
+        let now = Instant::now();
+        journal.change(pause(), Some(1), now);
+        journal.start(now);
+        assert!(journal.committed().await.is_err());
+        assert!(journal.is_stuck() && !journal.is_idle());
+        assert_eq!(journal.due_at(), Some(now + RETRY_AFTER));
+        journal.start(now + RETRY_AFTER - MS);
+        assert!(journal.is_stuck(), "too early");
+        journal.start(now + RETRY_AFTER);
+        assert_eq!(journal.committed().await.unwrap(), [1]);
+        assert!(journal.is_idle() && !journal.is_stuck());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_has_not_answered_for_half_a_minute_is_slow_and_nothing_else_is_begun_meanwhile() {
+        let store = MemoryStore::default();
+        store.steer(|_| Course { delay: 2 * SLOW, ..Course::default() });
+        let mut journal = Journal::new(Arc::new(store), 10 * MS);
+        let now = Instant::now();
+        assert!(!journal.is_slow(now + 2 * SLOW), "nothing is under way");
+        journal.change(pause(), Some(1), now);
+        journal.start(now);
+        journal.change(pause(), Some(2), now);
+        journal.start(now + MS);
+        assert_eq!(journal.due_at(), None);
+        assert!(!journal.is_slow(now + SLOW) && journal.is_slow(now + SLOW + MS));
+        assert_eq!(journal.committed().await.unwrap(), [1]);
+        assert_eq!(journal.due_at(), Some(now), "what came meanwhile is due");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_commit_starts_when_it_is_due_and_not_before() {
+        let mut journal = Journal::new(Arc::new(MemoryStore::default()), 10 * MS);
+        let now = Instant::now();
+        for steps in [SMALL, 1] {
+            (0..steps).for_each(|step| journal.follow(step, now));
+            journal.start(now + 50 * MS);
+            assert_eq!(journal.committed().await.unwrap().len(), steps);
+            let apart = if steps < SMALL { 20 } else { 10 };
+            journal.follow(1, now + 51 * MS);
+            let due = now + (50 + apart) * MS;
+            assert_eq!(journal.due_at(), Some(due));
+            journal.start(due - MS);
+            assert_eq!(journal.due_at(), Some(due), "not begun");
+            journal.start(due);
+            assert_eq!(journal.due_at(), None, "begun");
+            journal.committed().await.unwrap();
+            journal = Journal::new(Arc::new(MemoryStore::default()), 10 * MS);
+        }
     }
 }

@@ -220,3 +220,148 @@ impl Roll {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Message;
+    use crate::campaign::Options;
+    use crate::engine::triage::Triage;
+    use crate::outcome::Settle;
+
+    const WALL: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn pause() -> Pause {
+        Pause {
+            cause: "c".into(),
+            rule: None,
+            since: WALL,
+            until: None,
+            by: "operator".into(),
+            advice: String::new(),
+            probe: false,
+        }
+    }
+
+    fn roll(phase: Phase, pause: Option<Pause>, now: Instant) -> Roll {
+        let mut campaign = Campaign::new("c".parse().unwrap(), "main".parse().unwrap(), Options::default(), WALL);
+        campaign.phase = phase;
+        Roll::new(campaign, pause, true, now, WALL)
+    }
+
+    fn open() -> Link {
+        Link::Open(Subscription::new(SubscriptionId(7), ()))
+    }
+
+    fn delivery() -> Delivery {
+        let tag = Tag { subscription: SubscriptionId(7), number: 1 };
+        Delivery { tag, message: Message::default(), redelivered: false }
+    }
+
+    fn head() -> Begun {
+        let key = ("c".parse().unwrap(), "j".parse().unwrap());
+        Begun { key, delivery: delivery(), job: None, entry: None, triage: Triage::Settle(Settle::Ack) }
+    }
+
+    /// Each thing that a campaign may have to do still.
+    fn busy() -> [fn(&mut Roll); 3] {
+        [|roll| roll.in_hand = 1, |roll| roll.ready.push_back(delivery()), |roll| roll.head = Some(head())]
+    }
+
+    #[test]
+    fn a_campaign_sends_only_when_neither_it_nor_its_account_is_paused() {
+        let now = Instant::now();
+        for (held, account_open, sends) in [(false, true, true), (false, false, false), (true, true, false), (true, false, false)]
+        {
+            let roll = roll(Phase::Running, held.then(pause), now);
+            assert_eq!(roll.wants_link(account_open), sends);
+            assert_eq!(roll.may_begin(account_open), sends);
+            assert_eq!(roll.state(account_open), if sends { "running" } else { "paused" });
+            assert_eq!(roll.noted().pause, held.then(pause));
+        }
+    }
+
+    #[test]
+    fn one_that_is_over_is_worked_off_though_paused_and_consumed_only_while_something_is_left() {
+        let now = Instant::now();
+        for (phase, state, leftovers) in [(Phase::Cancelled, "cancelled", true), (Phase::Finished, "finished", false)] {
+            let roll = roll(phase, Some(pause()), now);
+            assert_eq!((roll.state(true), roll.state(false)), (state, state));
+            assert!(roll.may_begin(false));
+            assert_eq!((roll.wants_link(true), roll.wants_link(false)), (leftovers, leftovers));
+        }
+        let mut gone = roll(Phase::Cancelled, None, now);
+        gone.campaign.queue_gone = true;
+        let gone = Roll::new(gone.campaign, None, true, now, WALL);
+        assert!(!gone.wants_link(true), "its queue is deleted already");
+    }
+
+    #[test]
+    fn its_queue_is_quiet_since_the_last_delivery_and_the_last_delay_while_it_is_consumed_and_nothing_is_in_hand() {
+        let now = Instant::now();
+        let later = |seconds| now + Duration::from_secs(seconds);
+        let mut roll = roll(Phase::Running, None, now);
+        assert_eq!(roll.quiet(later(30)), Duration::ZERO, "nobody listens");
+        roll.link = open();
+        assert_eq!(roll.quiet(later(30)), Duration::from_secs(30));
+        roll.last_delivery = later(5);
+        assert_eq!(roll.quiet(later(30)), Duration::from_secs(25));
+        roll.away_until = later(20);
+        assert_eq!(roll.quiet(later(30)), Duration::from_secs(10));
+        for busy in busy() {
+            let mut roll = self::roll(Phase::Running, None, now);
+            roll.link = open();
+            busy(&mut roll);
+            assert_eq!(roll.quiet(later(30)), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn the_queue_of_one_that_is_over_is_deleted_once_it_is_quiet_and_no_longer_consumed() {
+        let now = Instant::now();
+        let quiet = now + QUIET;
+        let over = || roll(Phase::Cancelled, None, now);
+        assert!(over().is_quiet(quiet) && over().can_be_removed(quiet));
+        assert!(!over().is_quiet(quiet - Duration::from_millis(1)), "too soon");
+        assert!(!roll(Phase::Running, None, now).is_quiet(quiet), "not over");
+        let more: [fn(&mut Roll); 3] =
+            [|roll| roll.arrivals.push(delivery()), |roll| roll.preparing = true, |roll| roll.campaign.queue_gone = true];
+        for not_yet in busy().into_iter().chain(more) {
+            let mut roll = over();
+            not_yet(&mut roll);
+            assert!(!roll.is_quiet(quiet) && !roll.can_be_removed(quiet));
+        }
+        let kept: [fn(&mut Roll); 2] = [|roll| roll.link = open(), |roll| roll.removing = true];
+        for kept in kept {
+            let mut roll = over();
+            kept(&mut roll);
+            assert!(roll.is_quiet(quiet) && !roll.can_be_removed(quiet));
+        }
+    }
+
+    #[test]
+    fn jobs_left_over_from_before_a_pause_get_a_turn_once_it_is_lifted() {
+        let now = Instant::now();
+        assert!(!roll(Phase::Running, None, now).has_idle_jobs(true), "it holds none");
+        for holds in busy().into_iter().skip(1) {
+            let mut roll = roll(Phase::Running, None, now);
+            holds(&mut roll);
+            assert!(roll.has_idle_jobs(true) && !roll.has_idle_jobs(false));
+            roll.queued = true;
+            assert!(!roll.has_idle_jobs(true), "it has its turn");
+        }
+    }
+
+    #[test]
+    fn a_subscription_that_is_closing_still_settles_what_came_by_it() {
+        let now = Instant::now();
+        let mut roll = roll(Phase::Running, None, now);
+        assert_eq!(roll.subscription(), None);
+        roll.link = Link::Opening;
+        assert_eq!(roll.subscription(), None);
+        for link in [open(), Link::Closing(Subscription::new(SubscriptionId(7), ()), now)] {
+            roll.link = link;
+            assert_eq!(roll.subscription(), Some(SubscriptionId(7)));
+        }
+    }
+}

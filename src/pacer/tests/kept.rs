@@ -59,7 +59,7 @@ fn the_minute_is_kept_and_used_when_requests_burst() {
 fn what_leaves_late_counts_from_when_it_left() {
     let run = World::new(Limits { second: Some(40), minute: None }).run(20 * SECOND, |_, since| {
         // in each second the disk takes until 300 ms for whatever had its turn before
-        let within = since.subsec_nanos() / 1_000_000;
+        let within = since.subsec_millis();
         let after = Duration::from_millis(u64::from(300_u32.saturating_sub(within)));
         Way::Answered { after, up: 10 * MS, down: 1500 * MS }
     });
