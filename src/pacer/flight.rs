@@ -163,7 +163,7 @@ mod tests {
         let at = |latency: Duration, lead: Duration, rate: f64| {
             let mut flight = Flight::default();
             (0..200).for_each(|_| flight.answered(latency, 0, Some(rate), lead));
-            flight.most(10_000)
+            flight.most(Some(rate), 10_000)
         };
         assert!((248..=249).contains(&at(2000 * MS, MS, 80.0)), "160 under way");
         assert!((82..=84).contains(&at(20 * MS, 30 * MS, 1000.0)), "50 under way or being written");
@@ -182,17 +182,17 @@ mod tests {
     /// Answers of as many rounds at this latency, with so many under way each.
     fn unlimited(flight: &mut Flight, rounds: usize, latency: Duration, used: impl Fn(usize) -> usize) -> usize {
         for _ in 0..rounds {
-            let most = flight.most(1000);
+            let most = flight.most(None, 1000);
             (0..=most).for_each(|_| flight.answered(latency, used(most), None, MS));
         }
-        flight.most(1000)
+        flight.most(None, 1000)
     }
 
     #[test]
     fn it_doubles_while_no_round_was_slow_and_grows_gently_after_that() {
         let mut flight = Flight::default();
         (0..32).for_each(|_| flight.answered(20 * MS, 32, None, MS));
-        assert_eq!(flight.most(1000), 64);
+        assert_eq!(flight.most(None, 1000), 64);
         unlimited(&mut flight, 1, 20 * MS, |most| most);
         let before = unlimited(&mut flight, 1, 200 * MS, |most| most);
         let after = unlimited(&mut flight, 20, 20 * MS, |most| most);

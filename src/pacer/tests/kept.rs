@@ -123,7 +123,8 @@ fn answers_that_never_come_stall_nothing() {
     let run = World::new(DEFAULT).run(150 * SECOND, |n, _| if n % 10 == 3 { Way::Lost } else { back_in(40 * MS) });
     assert!(run.refused.is_empty(), "{:?}", run.refused);
     let used = run.between(80 * SECOND, 140 * SECOND);
-    assert!(used > 4700, "{used} of 4,800");
+    // each may still be on its way, and takes its place for longer
+    assert!(used > 4300, "{used} of 4,800");
 }
 
 #[test]
