@@ -103,6 +103,12 @@ impl Embedded {
         Ok(Self { writer: Arc::new(group), shared })
     }
 
+    /// How many messages of `source` are not settled, whether or not somebody has them in hand; 0 when it does not exist.
+    #[must_use]
+    pub fn left(&self, source: &Source) -> u64 {
+        self.shared.queue(&QueueName::of(source)).left()
+    }
+
     async fn ask(&self, op: impl FnOnce(oneshot::Sender<bool>) -> Op) -> Result<bool, BrokerError> {
         let (answer, answered) = oneshot::channel();
         self.writer.write_in_time(op(answer)).await?;

@@ -76,7 +76,7 @@ pub(super) async fn run(args: Args, _globals: &super::Globals) -> Result<Exit, F
     let name = "demo".parse().map_err(|error| Failure::new(Exit::Software, error))?;
     let mut local = Local::open(dir.path(), &name, account, Rules::builtin(), settings)?;
     let show = Show {
-        door: Door::Broker(Arc::clone(&local.broker)),
+        door: Door::Broker(Arc::clone(&local.broker) as _),
         eyes: local.eyes(),
         batch: &batch,
         controls: gateway.controls().clone(),

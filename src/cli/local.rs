@@ -41,7 +41,7 @@ const NEWS_WITHIN: Duration = Duration::from_secs(30);
 pub(super) struct Local {
     engine: Engine,
     pub(super) handle: Handle,
-    pub(super) broker: Arc<dyn Broker>,
+    pub(super) broker: Arc<Embedded>,
     pub(super) alerts: mpsc::Receiver<Arc<Alert>>,
     /// The ledger could not be opened and began anew.
     pub(super) ledger_lost: Option<Lost>,
@@ -58,10 +58,10 @@ impl Local {
     ) -> Result<Self, Failure> {
         let clock = Clock::system();
         let opened = SledStore::open(dir, &clock)?;
-        let broker: Arc<dyn Broker> = Arc::new(Embedded::open(dir, clock.clone())?);
+        let broker = Arc::new(Embedded::open(dir, clock.clone())?);
         let (alerts, received) = Alerts::channel();
         let parts = Parts {
-            broker: Arc::clone(&broker),
+            broker: Arc::clone(&broker) as Arc<dyn Broker>,
             store: Arc::new(opened.store),
             accounts: BTreeMap::from([(name.clone(), account)]),
             rules: Arc::new(rules),
@@ -118,7 +118,7 @@ impl Local {
 /// What the command sees of its engine.
 pub(super) struct Eyes {
     pub(super) handle: Handle,
-    broker: Arc<dyn Broker>,
+    broker: Arc<Embedded>,
     alerts: mpsc::Receiver<Arc<Alert>>,
     /// Rules whose alert has been shown: once each is enough on a terminal.
     told: BTreeSet<String>,
@@ -145,9 +145,16 @@ impl Eyes {
             // The engine hears of a new campaign a moment after it was announced.
             if let Some(view) = self.look(campaign).await? {
                 progress.campaign(&view)?;
-                let over = view.state == "finished" && (self.nothing_left(campaign).await || Instant::now() > news_by);
-                if over || view.state == "cancelled" {
+                if view.state == "cancelled" {
                     return Ok(Seen::Over(view));
+                }
+                if view.state == "finished" && (self.nothing_left(campaign) || Instant::now() > news_by) {
+                    // What was left when the view was taken may have opened it again.
+                    let view = self.look(campaign).await?.unwrap_or(view);
+                    if view.state == "finished" {
+                        return Ok(Seen::Over(view));
+                    }
+                    continue;
                 }
                 let held = [&view.pause, &view.account_pause].into_iter().flatten().find(|pause| pause.pause.until.is_none());
                 // What is in flight when a pause begins still settles.
@@ -159,10 +166,9 @@ impl Eyes {
         }
     }
 
-    /// Neither its queue nor the intake, where announcements stand too, holds anything.
-    async fn nothing_left(&self, campaign: &CampaignId) -> bool {
-        let empty = async |source| self.broker.depth(&source).await.is_ok_and(|depth| depth == 0);
-        empty(Source::Intake).await && empty(Source::Jobs(campaign.clone())).await
+    /// The engine has settled whatever was in the intake, where announcements stand too, and after that in the campaign's queue.
+    fn nothing_left(&self, campaign: &CampaignId) -> bool {
+        self.broker.left(&Source::Intake) == 0 && self.broker.left(&Source::Jobs(campaign.clone())) == 0
     }
 
     pub(super) async fn look(&self, campaign: &CampaignId) -> Result<Option<CampaignView>, Failure> {

@@ -71,7 +71,7 @@ pub(super) async fn run(args: Args, globals: &Globals) -> Result<Exit, Failure> 
         tell_lost_ledger(lost);
     }
     let eyes = local.eyes();
-    let door = Door::Broker(local.broker.clone());
+    let door = Door::Broker(local.broker.clone() as _);
     let progress = Progress::new(batch.plan.campaign.as_str(), false);
     let work = Work { batch: &batch, door, place: &place, eyes, progress, retry_failed: args.retry_failed };
     let (exit, _) = run_beside(local, work.run(signals)).await?;

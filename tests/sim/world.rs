@@ -444,7 +444,8 @@ impl World {
             }
         }
         let jobs: u64 = self.producers.iter().map(|producer| producer.jobs.len() as u64 + producer.junk).sum();
-        let most = 8 * jobs as usize + 64;
+        // Whoever repeats a publish that was not confirmed may store it each time: the producer, and then the daemon that moves it.
+        let most = 16 * jobs as usize + 64;
         if self.broker.left() > most {
             self.witness.violation(format!("the broker holds more than {most} messages: {}", self.broker.where_left()));
         }

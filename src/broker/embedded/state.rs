@@ -120,6 +120,12 @@ impl Queue {
         self.view().marked
     }
 
+    /// Messages not settled, handed out or not.
+    pub(super) fn left(&self) -> u64 {
+        let view = self.view();
+        view.stored.saturating_sub(view.settled)
+    }
+
     /// Messages not handed out.
     pub(super) fn ready(&self) -> u64 {
         let view = self.view();

@@ -285,8 +285,10 @@ mod tests {
     fn one_that_is_over_is_worked_off_though_paused_and_consumed_only_while_something_is_left() {
         let now = Instant::now();
         for (phase, state, leftovers) in [(Phase::Cancelled, "cancelled", true), (Phase::Finished, "finished", false)] {
-            let roll = roll(phase, Some(pause()), now);
+            let mut roll = roll(phase, Some(pause()), now);
             assert_eq!((roll.state(true), roll.state(false)), (state, state));
+            assert_eq!(roll.may_begin(false), phase == Phase::Finished, "what is cancelled only once the broker knows");
+            roll.cancel_noted = true;
             assert!(roll.may_begin(false));
             assert_eq!((roll.wants_link(true), roll.wants_link(false)), (leftovers, leftovers));
         }
