@@ -97,7 +97,8 @@ impl Pacer {
         pacer
     }
 
-    /// Goes on by another plan. What left still counts, and a hold stays.
+    /// Goes on by another plan. What left still counts while the same windows are limited; where one comes or goes, it is as after a start.
+    /// A hold stays.
     pub fn replan(&mut self, plan: Plan, now: Instant) {
         let old = std::mem::replace(&mut self.plan, plan).limits;
         // What the gateway told of a lower limit is still so.
@@ -109,6 +110,8 @@ impl Pacer {
         self.limits.minute = told(old.minute, self.limits.minute, plan.limits.minute);
         let windows = |limits: Limits| (limits.second.is_some(), limits.minute.is_some());
         if windows(old) != windows(plan.limits) {
+            // they keep times of the log
+            (self.trips, self.others) = (Trips::default(), [Others::default(), Others::default()]);
             self.log.begin_anew(self.open(), now);
         }
     }

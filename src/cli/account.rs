@@ -152,7 +152,7 @@ fn describe(view: &AccountView) -> String {
         lines.push(format!("paused       {}", because(pause)));
     }
     if !view.configured {
-        lines.push(format!("what to do   add [accounts.{}] to the configuration and reload the daemon", view.name));
+        lines.push(format!("what to do   add [accounts.{}] to the configuration and reload the daemon (restart it if the key is a systemd credential)", view.name));
     }
     lines.join("\n")
 }

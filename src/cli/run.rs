@@ -18,7 +18,7 @@ use crate::{logging, notify};
     requests that are in flight (at most [engine] drain-timeout), and exits with 0. A second signal ends it at once; nothing is lost \
     by that either: what was in flight is recognised at the next start.\n\nSIGHUP (`systemctl reload campaignd`) reads \
     the configuration, the keys and the rules again: [accounts], [gateway], [policy], [engine] and [broker] prefetch hold from then on, \
-    without interrupting what is in flight; the rest at the next start. If anything is wrong, the log says what, and everything goes \
+    without interrupting what is in flight; the rest, and keys from credentials or the environment, at the next start. If anything is wrong, the log says what, and everything goes \
     on as before.\n\nWhile the broker is away it waits and says so. \
     `campaignd check` tries everything out beforehand."
 )]

@@ -17,11 +17,13 @@ pub struct Reloader {
     /// As it was read last.
     config: Config,
     handle: Handle,
+    /// The service manager was told that it reloads, and not yet that it is done.
+    announced: bool,
 }
 
 impl Reloader {
     pub(super) const fn new(path: Option<PathBuf>, config: Config, handle: Handle) -> Self {
-        Self { path, config, handle }
+        Self { path, config, handle, announced: false }
     }
 
     /// The configuration as it was read last.
@@ -32,15 +34,15 @@ impl Reloader {
 
     /// Reloads, and tells the log and the service manager how it went.
     pub async fn reload(&mut self) {
-        let ready = self.handle.pulse().borrow().ready;
-        if ready {
-            notify::reloading(); // before it is ready, it will say so when it is
+        if self.handle.pulse().borrow().ready {
+            self.announced = true; // before it is ready, it will say so when it is
+            notify::reloading();
         }
         match self.try_reload().await {
             Ok(()) => tracing::info!(config = self.config.source, "reloaded"),
             Err(failure) => tracing::error!("not reloaded, everything goes on as before: {failure}"),
         }
-        if ready {
+        if std::mem::take(&mut self.announced) {
             notify::reloaded();
         }
     }

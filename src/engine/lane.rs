@@ -184,6 +184,8 @@ pub(super) struct Lane {
     /// Whose turn it is to look through dead letters.
     letters_turn: Arc<Mutex<()>>,
     stopping: bool,
+    /// Says so to whoever reads a list meanwhile.
+    stopping_told: watch::Sender<bool>,
     next_look: Instant,
     store_alerted: bool,
     /// The note about the account at the broker.
@@ -238,6 +240,7 @@ impl Lane {
             meter: Meter::new(now),
             letters_turn: Arc::default(),
             stopping: false,
+            stopping_told: watch::Sender::new(false),
             next_look: now,
             store_alerted: false,
             note: roll::Note::Outdated,
@@ -270,6 +273,7 @@ impl Lane {
     /// Begins nothing more, and lets go of every queue: what goes back unbegun may need an entry that says so.
     fn stop(&mut self) {
         self.stopping = true;
+        self.stopping_told.send_replace(true);
         self.take_back(self.clock.now());
         self.attention.extend(self.rolls.keys().cloned());
     }

@@ -8,7 +8,7 @@ use crate::job::AccountName;
 use crate::policy::Rules;
 
 /// Accounts, rules and settings for a running engine. Nothing is interrupted by them: requests under way finish as they began, and what
-/// left before still counts against the limits.
+/// left before still counts against the limits, unless another window is limited: that is as at a start.
 #[derive(Debug, Clone)]
 pub struct Reload {
     /// The accounts that stand in the configuration now. The campaigns of one that no longer does wait.

@@ -133,7 +133,7 @@ impl SlidingLog {
     /// Begins again as if busy: there are other windows to keep from now on. Requests keep their numbers; those that left before are no
     /// longer known.
     pub(super) fn begin_anew(&mut self, limits: Limits, now: Instant) {
-        let first = self.total();
+        let first = self.total() + 1; // without limits, the last numbers given out were not kept
         *self = Self { first, overtaken: first, ..Self::as_if_busy(limits, now) };
         for view in self.second.iter_mut().chain(&mut self.minute) {
             view.next = first;

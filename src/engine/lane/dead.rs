@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::roll::{BROKER_RETRY, Roll};
 use super::settle::{Chore, reply};
@@ -29,6 +29,13 @@ use walk::Walk;
 
 /// Releases published at the same time.
 const RELEASES_AT_ONCE: usize = 128;
+
+/// How long after a release its letters are looked for once more. What a connection that died unnoticed has in hand is back by then: RabbitMQ
+/// gives it up after two heartbeats, and a heartbeat may be five minutes.
+const LAST_LOOK: Duration = Duration::from_secs(660);
+
+/// Longest reading of one list.
+const READ_WITHIN: Duration = Duration::from_secs(600);
 
 /// Longest wait for whoever reads a list to take its next letter: meanwhile nobody else can look.
 const READER_WITHIN: Duration = Duration::from_secs(30);
@@ -50,6 +57,8 @@ enum Errand {
 struct Asked {
     selection: DeadSelection,
     released: u64,
+    /// Why it did not get further.
+    failed: Option<CommandError>,
     answer: Answer<u64>,
 }
 
@@ -71,11 +80,18 @@ impl Lane {
 
     /// Shows letters; nothing of the lane is touched.
     pub(super) fn list(&self, campaign: CampaignId, selection: DeadSelection, bodies: bool, reader: Reader) {
-        let mut walk = self.walk(campaign);
+        let (mut walk, mut stopping) = (self.walk(campaign), self.stopping_told.subscribe());
         let work = async move {
-            let read = read_out(&mut walk, &selection, bodies, &reader).await;
+            let read = tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stopping| *stopping) => Err(CommandError::Stopping),
+                read = timeout(READ_WITHIN, read_out(&mut walk, &selection, bodies, &reader)) => match read {
+                    Ok(read) => read.map_err(|error| unavailable(&error)),
+                    Err(_) => Err(unavailable(&BrokerError::Timeout(READ_WITHIN))),
+                },
+            };
             walk.end().await;
-            let last = read.map(|()| None).map_err(|error| unavailable(&error));
+            let last = read.map(|()| None);
             drop(reader.send_timeout(last, READER_WITHIN).await);
             Chore::Done
         };
@@ -97,7 +113,7 @@ impl Lane {
             ),
             _ => {
                 roll.release_rounds += 1;
-                let errand = Errand::Release(Asked { selection, released: 0, answer });
+                let errand = Errand::Release(Asked { selection, released: 0, failed: None, answer });
                 self.step(Round { walk: self.walk(campaign), errand });
             }
         }
@@ -140,7 +156,10 @@ impl Lane {
             }
             match self.mark_released(walk.campaign(), &asked.selection, letter, now) {
                 Ok(marked) => asked.released += u64::from(marked),
-                Err(error) => return self.end_round(Round { walk, errand: Errand::Release(asked) }, Err(error)),
+                Err(error) => {
+                    asked.failed = Some(error);
+                    break; // what was marked before has to be durable first
+                }
             }
         }
         let round = Round { walk, errand: Errand::Release(asked) };
@@ -150,9 +169,13 @@ impl Lane {
     /// What was written of the last letters is durable.
     pub(super) fn on_released(&mut self, round: Round) {
         let called_off = self.rolls.get(round.walk.campaign()).is_none_or(|roll| roll.campaign.phase == Phase::Cancelled);
-        match &round.errand {
-            Errand::Release(asked) if called_off || asked.is_enough() => self.end_round(round, Ok(())),
-            _ => self.step(round),
+        let Round { walk, errand: Errand::Release(mut asked) } = round else { return };
+        let (failed, enough) = (asked.failed.take(), called_off || asked.is_enough());
+        let round = Round { walk, errand: Errand::Release(asked) };
+        match failed {
+            Some(error) => self.end_round(round, Err(error)),
+            None if enough => self.end_round(round, Ok(())),
+            None => self.step(round),
         }
     }
 
@@ -218,10 +241,11 @@ impl Lane {
         let done = result.is_ok();
         if let Errand::Release(asked) = errand {
             asked.tell(result);
+            roll.released_at = now;
             if done && roll.campaign.releasing {
                 let work = async move {
-                    let mut round = Round { walk: walk.again().await, errand: Errand::Deliver };
-                    let letters = round.walk.next().await;
+                    let mut round = Round { walk, errand: Errand::Deliver };
+                    let letters = round.walk.again().await;
                     Chore::Letters(Box::new(round), letters.map_err(|error| unavailable(&error)))
                 };
                 return self.chores.push(work.boxed());
@@ -229,19 +253,23 @@ impl Lane {
         } else if let Err(error) = result {
             tracing::warn!(campaign = %id, %error, "what was released is not all published yet");
         } else if roll.release_rounds == 1 {
+            let last_look = roll.released_at + LAST_LOOK;
+            if now < last_look {
+                return self.round_ended(&id, walk, last_look);
+            }
             roll.campaign.releasing = false;
             self.put_campaign(&id, None, now);
         }
-        self.round_ended(&id, walk, now);
+        self.round_ended(&id, walk, now + BROKER_RETRY);
     }
 
-    fn round_ended(&mut self, id: &CampaignId, walk: Walk, now: Instant) {
+    fn round_ended(&mut self, id: &CampaignId, walk: Walk, next: Instant) {
         if let Some(roll) = self.rolls.get_mut(id) {
             roll.release_rounds = roll.release_rounds.saturating_sub(1);
-            roll.release_at = now + BROKER_RETRY;
+            roll.release_at = next;
         }
         self.attention.insert(id.clone());
-        self.chores.push(walk.end().map(|()| Chore::Done).boxed());
+        self.chores.push(walk.end().map(|_| Chore::Done).boxed());
     }
 }
 
@@ -253,10 +281,7 @@ impl Asked {
     fn tell(self, result: Result<(), CommandError>) {
         let Self { released, answer, .. } = self;
         let result = result.map(|()| released).map_err(|error| match error {
-            CommandError::Unavailable(why) => {
-                let rest = "the same command again releases the rest, and nothing twice";
-                CommandError::Unavailable(format!("{why}; {released} are released, {rest}"))
-            }
+            CommandError::Unavailable(why) => CommandError::Unavailable(format!("{why}; {released} are released")),
             other => other,
         });
         reply(answer, result);

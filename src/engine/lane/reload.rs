@@ -31,7 +31,8 @@ pub(super) fn not_configured(name: &AccountName, now: Timestamp) -> Pause {
         until: None,
         by: "daemon".into(),
         advice: format!(
-            "Add [accounts.{name}] to the configuration and reload campaignd; its jobs are untouched and go on then."
+            "Add [accounts.{name}] to the configuration and reload campaignd (restart it if the key is a systemd \
+             credential); its jobs are untouched and go on then."
         ),
         probe: false,
     }

@@ -67,8 +67,10 @@ pub(super) struct Roll {
     pub(super) remnant: Remnant,
     /// Rounds of releasing dead letters that are under way.
     pub(super) release_rounds: usize,
-    /// Not before this is a release taken up again that could not be carried out.
+    /// Not before this is a release taken up again that could not be carried out, or looked after once more.
     pub(super) release_at: Instant,
+    /// When the last release was written into the ledger, at the latest.
+    pub(super) released_at: Instant,
     /// When its next look is due, if that is known.
     pub(super) look_at: Option<Instant>,
     pub(super) shown: Shown,
@@ -140,6 +142,7 @@ impl Roll {
             remnant: if registered { Remnant::Unknown { ask_at: now } } else { Remnant::None },
             release_rounds: 0,
             release_at: now,
+            released_at: now,
             look_at: None,
             shown: Shown::Not,
             campaign,

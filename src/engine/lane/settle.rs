@@ -23,7 +23,7 @@ const ACK_TRIES: u32 = 12;
 pub(super) enum Chore {
     /// The broker took the acknowledgements, or never will by these tags.
     Acked(Vec<Key>, Result<(), BrokerError>),
-    /// What came by the intake was acknowledged.
+    /// Done, and nothing follows.
     Done,
     /// The job stands where it was published; its delivery may go.
     Published(Key),

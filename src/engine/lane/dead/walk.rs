@@ -119,22 +119,24 @@ impl Walk {
         Ok(())
     }
 
-    /// Puts back what is still held, page by page, and waits until it stands there again for whoever walks next.
-    async fn put_back(&mut self) {
+    /// Puts back what is still held, page by page, and waits until it stands there again for whoever walks next; whether it does.
+    async fn put_back(&mut self) -> bool {
         if self.pages.len() > 1 {
             self.close_up().await;
         }
+        let mut whole = true;
         for page in std::mem::take(&mut self.pages) {
-            self.let_go(page).await;
+            whole &= self.let_go(page).await;
         }
         (self.sink, self.events) = mpsc::channel(STEP); // what is still in it has gone back
         self.left = None;
+        whole
     }
 
     /// Lets the last page hold exactly what is left of it: with room to spare it would take what the others give back.
     async fn close_up(&mut self) {
         let Some(last) = self.pages.pop_if(|page| !page.is_full()) else { return };
-        self.let_go(last).await;
+        self.let_go(last).await; // what is not back yet is missed by the count below
         let Ok(rest @ 1..) = self.broker.depth(&self.source).await else { return };
         while self.events.try_recv().is_ok() {} // void since the page is gone
         if self.open(rest).await.is_ok() {
@@ -147,22 +149,24 @@ impl Walk {
         }
     }
 
-    async fn let_go(&self, page: Page) {
+    /// Whether its letters were seen to stand there again.
+    async fn let_go(&self, page: Page) -> bool {
         let Page { held, kept, .. } = page;
         let again = async {
-            let before = self.broker.depth(&self.source).await.unwrap_or(0);
+            let before = self.broker.depth(&self.source).await;
             drop(held);
-            while self.broker.depth(&self.source).await.is_ok_and(|depth| depth < before + kept) {
+            let before = before?;
+            while self.broker.depth(&self.source).await? < before + kept {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
+            Ok::<(), BrokerError>(())
         };
-        drop(timeout(BACK_WITHIN, again).await);
+        matches!(timeout(BACK_WITHIN, again).await, Ok(Ok(())))
     }
 
-    /// To walk from the beginning again, before anybody else does.
-    pub(super) async fn again(mut self) -> Self {
-        self.put_back().await;
-        self
+    /// The first letters from the beginning again, before anybody else walks. An error when not all stand there again yet.
+    pub(super) async fn again(&mut self) -> Result<Vec<Delivery>, BrokerError> {
+        if self.put_back().await { self.next().await } else { Err(BrokerError::Timeout(BACK_WITHIN)) }
     }
 
     /// Ends the walk.
