@@ -235,6 +235,7 @@ impl Broker for SimBroker {
     }
 
     async fn depth(&self, source: &Source) -> Result<u64, BrokerError> {
+        self.fails_sometimes().await?;
         Ok(self.lock().ready(source) as u64)
     }
 

@@ -55,6 +55,40 @@ fn a_limit_where_there_was_none_begins_as_at_a_start() {
 }
 
 #[test]
+fn answers_to_what_left_without_a_limit_say_nothing_of_what_leaves_under_one() {
+    let start = Instant::now();
+    let mut pacer = Pacer::new(limits(None, None), start);
+    let old: Vec<Slot> = (0..50).map(|_| pacer.try_take(start).unwrap()).collect();
+    let change = start + Duration::from_secs(3);
+    pacer.replan(limits(Some(10), None).into(), change);
+    let mut taken = drive(&mut pacer, change, Duration::from_secs(1));
+    let now = change + Duration::from_secs(1);
+    old.into_iter().for_each(|slot| pacer.forget(slot)); // they never left
+    taken.extend(drive(&mut pacer, now, Duration::from_secs(5)));
+    assert!(most_in_any(&taken, Duration::from_secs(1)) <= 10);
+}
+
+#[test]
+fn whoever_came_before_another_window_was_limited_is_forgotten_as_soon_as_ever() {
+    let start = Instant::now();
+    let mut pacer = Pacer::new(limits(Some(80), None), start);
+    let now = start + Duration::from_secs(7 * 24 * 3600);
+    let slot = pacer.try_take(now).unwrap();
+    let burst = Windows { second: Some(Window { limit: 80, remaining: 1 }), minute: None };
+    pacer.answered(slot, 1, now + 20 * MS, &accepted(burst));
+    assert!(pacer.left_to_others().second.unwrap() > 0, "it is heeded");
+    let change = now + Duration::from_secs(1);
+    pacer.replan(DEFAULT.into(), change);
+    for n in 0..400 {
+        let at = change + n * 50 * MS;
+        if let Ok(slot) = pacer.try_take(at) {
+            pacer.answered(slot, 1, at + 20 * MS, &accepted(Windows::default()));
+        }
+    }
+    assert_eq!(pacer.left_to_others().second, Some(0));
+}
+
+#[test]
 fn what_the_gateway_told_of_a_lower_limit_and_a_hold_outlive_another_plan() {
     let start = Instant::now();
     let mut pacer = Pacer::new(DEFAULT, start);
