@@ -36,7 +36,7 @@ use self::link::{Link, Wire};
 use self::names::{DEAD, JOBS};
 use self::notes::Marks;
 use self::publish::{Outgoing, Routed};
-use self::topology::Nursery;
+use self::topology::{Bound, Nursery};
 use super::{ANNOUNCEMENT, Broker, BrokerError, Event, Message, Prepared, Source, Subscription, Tag, Target};
 use crate::clock::Clock;
 use crate::dice;
@@ -218,18 +218,12 @@ impl RabbitMq {
         campaign: &CampaignId,
         letter: impl Fn() -> Outgoing<'m> + Send,
     ) -> Result<(), BrokerError> {
-        if wire.outlets.has_shelf(campaign) {
-            if wire.outlets.alone(wire, letter()).await? == Routed::Yes {
-                return Ok(());
-            }
-            wire.outlets.note_shelf(campaign, false); // somebody deleted it
+        if wire.outlets.alone(wire, letter()).await? == Routed::Yes {
+            return Ok(());
         }
-        self.nursery.raise(wire, &Source::Dead(campaign.clone()), DEAD, campaign.as_str()).await?;
+        self.nursery.raise(wire, &Source::Dead(campaign.clone()), DEAD, campaign.as_str(), Bound::No).await?;
         match wire.outlets.alone(wire, letter()).await? {
-            Routed::Yes => {
-                wire.outlets.note_shelf(campaign, true);
-                Ok(())
-            }
+            Routed::Yes => Ok(()),
             Routed::No => Err(BrokerError::Refused("the dead-letter queue vanished".into())),
         }
     }
@@ -240,7 +234,10 @@ impl Broker for RabbitMq {
     async fn prepare(&self, campaign: &CampaignId) -> Result<Prepared, BrokerError> {
         let limit = self.settings.call_timeout.saturating_mul(2); // declaring waits until the queue is crash safe
         let source = Source::Jobs(campaign.clone());
-        self.limited(limit, async { self.nursery.raise(&*self.link.wire()?, &source, JOBS, campaign.as_str()).await }).await
+        self.limited(limit, async {
+            self.nursery.raise(&*self.link.wire()?, &source, JOBS, campaign.as_str(), Bound::Unknown).await
+        })
+        .await
     }
 
     async fn subscribe(&self, source: Source, prefetch: u16, sink: mpsc::Sender<Event>) -> Result<Subscription, BrokerError> {

@@ -1,6 +1,5 @@
 //! Publishing with confirms. Every confirm is awaited by itself; a refusal costs the channel it came on.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -11,7 +10,6 @@ use super::errors::{call, is_missing, reply_code};
 use super::link::Wire;
 use super::names::short;
 use crate::broker::BrokerError;
-use crate::job::CampaignId;
 
 /// How many messages may be waiting for their confirm, over all channels.
 pub(super) const IN_FLIGHT: usize = 512;
@@ -27,8 +25,6 @@ pub(super) struct Outlets {
     shared: Mutex<Option<Arc<Channel>>>,
     lanes: Semaphore,
     idle: Mutex<Vec<Channel>>,
-    /// Campaigns whose dead-letter queue is known to be bound.
-    shelves: Mutex<HashSet<CampaignId>>,
 }
 
 /// A message on its way to an exchange.
@@ -51,7 +47,7 @@ impl Outlets {
     /// For a connection that may have so many channels; some are on their way out.
     pub(super) fn new(channels: usize) -> Self {
         let lanes = Semaphore::new((channels / 2).clamp(1, LANES));
-        Self { shared: Mutex::default(), lanes, idle: Mutex::default(), shelves: Mutex::default() }
+        Self { shared: Mutex::default(), lanes, idle: Mutex::default() }
     }
 
     /// Publishes on the shared channel.
@@ -89,20 +85,6 @@ impl Outlets {
         };
         lock(&self.idle).push(channel);
         Ok(routed)
-    }
-
-    /// Whether the campaign's dead-letter queue is known to be there.
-    pub(super) fn has_shelf(&self, campaign: &CampaignId) -> bool {
-        lock(&self.shelves).contains(campaign)
-    }
-
-    /// Notes that the campaign's dead-letter queue is there, or is not any more.
-    pub(super) fn note_shelf(&self, campaign: &CampaignId, there: bool) {
-        if there {
-            lock(&self.shelves).insert(campaign.clone());
-        } else {
-            lock(&self.shelves).remove(campaign);
-        }
     }
 
     async fn shared_channel(&self, wire: &Wire) -> Result<Arc<Channel>, BrokerError> {

@@ -116,6 +116,28 @@ struct Young {
     safe_at: Instant,
 }
 
+/// Whether a queue is bound, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bound {
+    /// What is published to it comes back.
+    No,
+    Unknown,
+}
+
+/// What a queue gives first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    Nothing,
+    Something,
+    NoLeader,
+}
+
+fn no_leader(queue: &str) -> BrokerError {
+    BrokerError::Denied(format!(
+        "queue {queue} has no leader; if all RabbitMQ nodes are up and it stays so, it is broken and empty: rabbitmqctl delete_queue {queue}"
+    ))
+}
+
 /// Campaign queues on their way from declared to bound, and from unbound to deleted.
 pub(super) struct Nursery {
     young: Mutex<HashMap<String, Young>>,
@@ -132,9 +154,16 @@ impl Default for Nursery {
 impl Nursery {
     /// Makes sure the queue of `source` exists, is crash safe, and is bound to `exchange` with `key`.
     /// Any number of these may wait at the same time, also for the same queue.
-    pub(super) async fn raise(&self, wire: &Wire, source: &Source, exchange: &str, key: &str) -> Result<Prepared, BrokerError> {
+    pub(super) async fn raise(
+        &self,
+        wire: &Wire,
+        source: &Source,
+        exchange: &str,
+        key: &str,
+        bound: Bound,
+    ) -> Result<Prepared, BrokerError> {
         let name = names::queue(source);
-        let young = self.found_or_made(wire, &name).await?;
+        let young = self.found_or_made(wire, &name, bound).await?;
         if let Some(young) = young {
             sleep_until(young.safe_at).await;
         }
@@ -144,25 +173,29 @@ impl Nursery {
     }
 
     /// Leaves a queue there that is as good as new, if it was not there for long.
-    async fn found_or_made(&self, wire: &Wire, name: &str) -> Result<Option<Young>, BrokerError> {
+    async fn found_or_made(&self, wire: &Wire, name: &str, bound: Bound) -> Result<Option<Young>, BrokerError> {
         let found = look(&wire.calls().await?.channel, name).await?;
         match (found, self.get(name)) {
             (Some(_), Some(young)) if young.epoch == wire.epoch => Ok(Some(young)),
-            (Some(_), Some(_)) => {
-                // The connection broke while it was young: it may have no leader. It was never bound, so it holds nothing.
-                let calls = wire.calls().await?;
-                let deleted = calls.channel.queue_delete(short(name), QueueDeleteOptions::default()).await;
-                deleted.map_err(|e| call(&format!("replacing queue {name}"), &e))?;
-                self.declare(&calls.channel, wire.epoch, name).await.map(Some)
-            }
-            (Some(found), None) => {
-                if found.ready == 0 {
-                    self.is_empty(wire, name).await?;
-                }
-                Ok(None)
-            }
+            // The connection broke while it was young: it may have no leader.
+            (Some(_), Some(_)) => self.replace(wire, name).await.map(Some),
+            (Some(Count { ready: 0, .. }), None) => match (self.has_leader(wire, name).await?, bound) {
+                (true, _) => Ok(None),
+                // It was young when both the daemon and the broker died.
+                (false, Bound::No) => self.replace(wire, name).await.map(Some),
+                (false, Bound::Unknown) => Err(no_leader(name)),
+            },
+            (Some(_), None) => Ok(None),
             (None, _) => self.declare(&wire.calls().await?.channel, wire.epoch, name).await.map(Some),
         }
+    }
+
+    /// Makes a queue anew that was never bound, and so holds nothing.
+    async fn replace(&self, wire: &Wire, name: &str) -> Result<Young, BrokerError> {
+        let calls = wire.calls().await?;
+        let deleted = calls.channel.queue_delete(short(name), QueueDeleteOptions::default()).await;
+        deleted.map_err(|e| call(&format!("replacing queue {name}"), &e))?;
+        self.declare(&calls.channel, wire.epoch, name).await
     }
 
     /// Waits for a turn to remove a queue.
@@ -186,7 +219,12 @@ impl Nursery {
         sleep(UNBOUND).await;
         let unused = match count(channel, &name).await {
             Ok(None) => return Ok(true),
-            Ok(Some(Count { ready: 0, consumers: 0 })) => self.is_empty(wire, &name).await,
+            Ok(Some(Count { ready: 0, consumers: 0 })) => match self.first(wire, &name).await {
+                Ok(First::Nothing) => Ok(true),
+                Ok(First::Something) => Ok(false),
+                Ok(First::NoLeader) => Err(no_leader(&name)),
+                Err(error) => Err(error),
+            },
             Ok(Some(_)) => Ok(false),
             Err(error) => Err(error),
         };
@@ -200,12 +238,16 @@ impl Nursery {
         Ok(true)
     }
 
-    /// Whether a queue has nothing to give: not a count, but the queue's own answer. One without a leader looks empty and never
-    /// answers: that happens when the whole machine dies within moments of its declaration, or when a cluster has lost its majority.
-    /// So it is not for us to delete it.
+    async fn has_leader(&self, wire: &Wire, name: &str) -> Result<bool, BrokerError> {
+        Ok(self.first(wire, name).await? != First::NoLeader)
+    }
+
+    /// What a queue has to give: not a count, but the queue's own answer. One without a leader looks empty and never answers: that
+    /// happens when the whole machine dies within moments of its declaration, or when a cluster has lost its majority. Once it was
+    /// bound, it is not for us to delete it.
     ///
     /// On a connection that nothing else uses meanwhile: RabbitMQ 3.10 ends the one that reads from such a queue (541, noproc).
-    async fn is_empty(&self, wire: &Wire, queue: &str) -> Result<bool, BrokerError> {
+    async fn first(&self, wire: &Wire, queue: &str) -> Result<First, BrokerError> {
         let _turn = self.trials.acquire().await;
         let place = wire.trials.take().await?;
         let channel = place.channel().await?;
@@ -213,15 +255,13 @@ impl Nursery {
         if let Ok(Ok(message)) = got {
             // One that was there goes back to the head when the channel closes.
             let _ = timeout(UNBOUND, channel.close(200, short("OK"))).await;
-            return Ok(message.is_none());
+            return Ok(if message.is_none() { First::Nothing } else { First::Something });
         }
         // It may still be waiting for its answer: it is for no other queue.
         let _ = timeout(UNBOUND, place.connection.close(200, short("OK"))).await;
         match got {
             Ok(Err(e)) if !has_no_leader(&e) => Err(call(&format!("trying queue {queue}"), &e)),
-            _ => Err(BrokerError::Denied(format!(
-                "queue {queue} has no leader; if all RabbitMQ nodes are up and it stays so, it is broken and empty: rabbitmqctl delete_queue {queue}"
-            ))),
+            _ => Ok(First::NoLeader),
         }
     }
 

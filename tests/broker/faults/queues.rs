@@ -161,28 +161,58 @@ async fn a_queue_that_a_lost_connection_still_consumes_is_kept() {
 }
 
 /// Declares a campaign's queue as the daemon does, and kills the node before the queue is safe.
-async fn kill_young(node: &RabbitNode, vhost: &str, declare: impl AsyncFnOnce()) {
+async fn kill_young(node: &RabbitNode, vhost: &str, queue: &'static str, declare: impl AsyncFnOnce()) {
     declare().await;
-    wait_until_declared(node, vhost).await;
+    wait_until_declared(node, vhost, queue).await;
     block_in_place(|| {
         node.kill9();
         node.boot();
     });
 }
 
-async fn wait_until_declared(node: &RabbitNode, vhost: &str) {
+async fn wait_until_declared(node: &RabbitNode, vhost: &str, queue: &'static str) {
     let (connection, _) = raw(&node.uri(vhost, User::Admin)).await;
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let there = async {
         loop {
             let channel = connection.create_channel().await.unwrap();
-            if channel.queue_declare("campaignd.jobs.spring".into(), passive, FieldTable::default()).await.is_ok() {
+            if channel.queue_declare(queue.into(), passive, FieldTable::default()).await.is_ok() {
                 return;
             }
             sleep(Duration::from_millis(5)).await;
         }
     };
     timeout(PATIENCE, there).await.unwrap();
+}
+
+const JOBS_OF_SPRING: &str = "campaignd.jobs.spring";
+
+/// As a daemon does that dies right after.
+async fn declare_as_a_daemon(node: &RabbitNode, vhost: &str, queue: &'static str) {
+    let (_connection, channel) = raw(&node.uri(vhost, User::Admin)).await;
+    let mut quorum = FieldTable::default();
+    quorum.insert("x-queue-type".into(), lapin::types::AMQPValue::LongString("quorum".into()));
+    quorum.insert("x-delivery-limit".into(), lapin::types::AMQPValue::LongLongInt(1_000_000));
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.into(), durable, quorum).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_queue_that_died_young_together_with_its_daemon_is_replaced() {
+    let node = block_in_place(RabbitNode::start);
+    let vhost = block_in_place(|| node.vhost());
+    let rabbit = connected(&node, &vhost).await;
+    let (spring, dead) = (campaign("spring"), "campaignd.dead.spring");
+    rabbit.prepare(&campaign("autumn")).await.unwrap(); // from then on all that campaigns share is safe
+    rabbit.close().await;
+    drop(rabbit);
+    kill_young(&node, &vhost, dead, async || declare_as_a_daemon(&node, &vhost, dead).await).await;
+    let next = connected(&node, &vhost).await;
+    publish(&*next, Target::Dead(&spring), &job("letter")).await;
+    assert_eq!(next.depth(&Source::Dead(spring.clone())).await.unwrap(), 1);
+    // One that is bound is nobody's to replace.
+    publish(&*next, Target::Dead(&spring), &job("another")).await;
+    drain(&*next, Source::Dead(spring), &["letter".to_owned(), "another".to_owned()].into()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -201,7 +231,7 @@ async fn a_queue_that_died_young_is_replaced_or_named() {
         task.spawn(async move { rabbit.prepare(&spring).await });
         task
     };
-    kill_young(&node, &vhost, async || {}).await;
+    kill_young(&node, &vhost, JOBS_OF_SPRING, async || {}).await;
     assert!(preparing.join_all().await[0].is_err());
     up(&rabbit).await;
     let again = timeout(PATIENCE, async {
@@ -220,15 +250,7 @@ async fn a_queue_that_died_young_is_replaced_or_named() {
     drop(rabbit);
 
     // Daemon and node die together: the next daemon finds a queue that never answers, and says so.
-    kill_young(&node, &vhost, async || {
-        let (_connection, channel) = raw(&node.uri(&vhost, User::Admin)).await;
-        let mut quorum = FieldTable::default();
-        quorum.insert("x-queue-type".into(), lapin::types::AMQPValue::LongString("quorum".into()));
-        quorum.insert("x-delivery-limit".into(), lapin::types::AMQPValue::LongLongInt(1_000_000));
-        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        channel.queue_declare("campaignd.jobs.spring".into(), durable, quorum).await.unwrap();
-    })
-    .await;
+    kill_young(&node, &vhost, JOBS_OF_SPRING, async || declare_as_a_daemon(&node, &vhost, JOBS_OF_SPRING).await).await;
     let next = connected(&node, &vhost).await;
     let found = next.prepare(&spring).await;
     assert!(matches!(&found, Err(BrokerError::Denied(text)) if text.contains("no leader")), "{found:?}");
