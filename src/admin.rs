@@ -24,7 +24,7 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
 pub(crate) use dead::Groups;
-pub use refusal::Trouble;
+pub use refusal::Problem;
 pub use wire::{DeadGroup, DeadQuery, PauseOrder, Published, Requeued};
 
 use crate::broker::Broker;

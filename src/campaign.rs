@@ -26,7 +26,7 @@ pub struct Campaign {
     pub account: AccountName,
     /// The account it was announced for, when a job that came before the announcement had tied it to another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asked_account: Option<AccountName>,
+    pub announced_account: Option<AccountName>,
     /// How it sends.
     #[serde(default)]
     pub options: Options,
@@ -140,7 +140,7 @@ impl Campaign {
         Self {
             id,
             account,
-            asked_account: None,
+            announced_account: None,
             options,
             announced: false,
             phase: Phase::Running,

@@ -11,8 +11,8 @@ mod open;
 mod slot;
 
 #[cfg(test)]
-pub(crate) use database::Trouble;
-pub(crate) use database::{Batch, Database, LEAF_KEYS, key_between, prefix_end};
+pub(crate) use database::InjectedFault;
+pub(crate) use database::{Database, LEAF_KEYS, WriteBatch, key_between, prefix_end};
 pub(crate) use group::{Group, Written};
 pub(crate) use lock::Lock;
 pub(crate) use open::{move_aside, open_database, prepare_dir};

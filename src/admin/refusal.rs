@@ -12,7 +12,7 @@ use crate::engine::CommandError;
 
 /// Body of every answer that is no success.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trouble {
+pub struct Problem {
     /// What happened. Never holds a recipient.
     pub error: String,
     /// What to do about it; may be empty.
@@ -21,11 +21,11 @@ pub struct Trouble {
 
 /// A no.
 #[derive(Debug)]
-pub(super) struct Refusal(pub(super) StatusCode, pub(super) Trouble);
+pub(super) struct Refusal(pub(super) StatusCode, pub(super) Problem);
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, error: impl ToString, what_to_do: impl Into<String>) -> Self {
-        Self(status, Trouble { error: error.to_string(), what_to_do: what_to_do.into() })
+        Self(status, Problem { error: error.to_string(), what_to_do: what_to_do.into() })
     }
 
     pub(super) fn bad(error: impl ToString, what_to_do: impl Into<String>) -> Self {

@@ -152,7 +152,7 @@ pub(super) fn describe(view: &CampaignView) -> String {
         ),
         format!("since      {}", clock(view.created)),
     ];
-    if let Some(asked) = &view.asked_account {
+    if let Some(asked) = &view.announced_account {
         lines.push(format!(
             "announced  for account {asked}, after a job had tied it to {}: jobs that name {asked} go to the dead letters",
             view.account
@@ -243,7 +243,7 @@ pub(super) mod tests {
             created: at,
             ended: None,
             counts_since: None,
-            asked_account: None,
+            announced_account: None,
             ledger_gone: false,
         }
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Exit, Failure, Globals};
-use crate::admin::Trouble;
+use crate::admin::Problem;
 use crate::config::Config;
 
 /// Loopback answers at once or not at all.
@@ -102,7 +102,7 @@ impl Client {
         if response.status().is_success() {
             return Ok(response);
         }
-        let (status, said) = (response.status(), response.json::<Trouble>().await);
+        let (status, said) = (response.status(), response.json::<Problem>().await);
         let said = said.map_err(|_| self.nonsense(&format_args!("HTTP {status} without a reason")))?;
         Err(refused(status, said))
     }
@@ -132,7 +132,7 @@ impl Client {
     }
 }
 
-fn refused(status: StatusCode, said: Trouble) -> CallError {
+fn refused(status: StatusCode, said: Problem) -> CallError {
     let exit = match status {
         StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Exit::Data,
         StatusCode::CONFLICT => Exit::Failed,

@@ -19,9 +19,9 @@ const LOOKUPS: usize = 64;
 
 /// Keys to be put and taken away, all of them or none.
 #[derive(Debug, Default)]
-pub(crate) struct Batch(Vec<(sled::IVec, Option<sled::IVec>)>);
+pub(crate) struct WriteBatch(Vec<(sled::IVec, Option<sled::IVec>)>);
 
-impl Batch {
+impl WriteBatch {
     pub(crate) fn insert(&mut self, key: impl Into<sled::IVec>, value: impl Into<sled::IVec>) {
         self.0.push((key.into(), Some(value.into())));
     }
@@ -42,13 +42,13 @@ pub(crate) struct Database {
     dir: PathBuf,
     room_bytes: u64,
     #[cfg(test)]
-    trouble: std::sync::Mutex<Option<Trouble>>,
+    trouble: std::sync::Mutex<Option<InjectedFault>>,
 }
 
 /// What a test wants the next write to suffer.
 #[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum InjectedFault {
     /// It fails before anything is written.
     Lost,
     /// It fails when all of it is on disk.
@@ -75,12 +75,12 @@ impl Database {
     }
 
     #[cfg(test)]
-    pub(crate) fn suffer(&self, trouble: Trouble) {
+    pub(crate) fn suffer(&self, trouble: InjectedFault) {
         *self.trouble.lock().unwrap() = Some(trouble);
     }
 
     #[cfg(test)]
-    fn suffers(&self, trouble: Trouble) -> Result<(), Fault> {
+    fn suffers(&self, trouble: InjectedFault) -> Result<(), Fault> {
         let mut next = self.trouble.lock().unwrap();
         if *next == Some(trouble) {
             *next = None;
@@ -107,9 +107,9 @@ impl Database {
     /// Applies a batch: all of it or nothing will be there after a crash. Not on disk before [`Database::flush`].
     ///
     /// A single key goes without sled's own batch, which would be one more buffer to write, to sync, and to wake its threads for.
-    pub(crate) fn apply(&self, batch: Batch) -> Result<(), Fault> {
+    pub(crate) fn apply(&self, batch: WriteBatch) -> Result<(), Fault> {
         #[cfg(test)]
-        self.suffers(Trouble::Lost)?;
+        self.suffers(InjectedFault::Lost)?;
         let applied = match <[_; 1]>::try_from(batch.0) {
             Ok([(key, Some(value))]) => self.db.insert(key, value).map(drop),
             Ok([(key, None)]) => self.db.remove(key).map(drop),
@@ -133,7 +133,7 @@ impl Database {
         // sled's flush on Linux is sync_file_range(2), which leaves the drive's cache and the file's size out
         self.file.sync_data().map_err(|e| self.io_fault(&e))?;
         #[cfg(test)]
-        self.suffers(Trouble::Kept)?;
+        self.suffers(InjectedFault::Kept)?;
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{PoisonError, RwLock};
 
 use super::open::panic_text;
-use super::{Batch, Database, Fault};
+use super::{Database, Fault, WriteBatch};
 
 /// Whether a write waits until it is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Slot {
     }
 
     /// Writes a batch; an error closes the database, unless a full disk was seen before anything was touched.
-    pub(crate) fn write(&self, batch: Batch, flush: Flush) -> Result<(), Fault> {
+    pub(crate) fn write(&self, batch: WriteBatch, flush: Flush) -> Result<(), Fault> {
         let result = {
             let place = self.0.read().unwrap_or_else(PoisonError::into_inner);
             let database = place.as_ref().ok_or_else(closed)?;

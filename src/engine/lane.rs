@@ -189,7 +189,7 @@ pub(super) struct Lane {
     next_look: Instant,
     store_alerted: bool,
     /// The note about the account at the broker.
-    note: roll::Note,
+    note: roll::NoteState,
     note_retry_at: Instant,
 }
 
@@ -243,7 +243,7 @@ impl Lane {
             stopping_told: watch::Sender::new(false),
             next_look: now,
             store_alerted: false,
-            note: roll::Note::Outdated,
+            note: roll::NoteState::Outdated,
             note_retry_at: now,
         }
     }

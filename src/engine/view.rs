@@ -21,7 +21,7 @@ pub struct CampaignView {
     pub state: String,
     /// The account it was announced for, when it began with another: jobs that name this one go to the dead letters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asked_account: Option<AccountName>,
+    pub announced_account: Option<AccountName>,
     /// How it sends.
     pub options: Options,
     /// Every job known of; always `waiting + in_flight + delayed + sent + dead + cancelled + expired`.

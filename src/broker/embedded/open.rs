@@ -8,7 +8,7 @@ use super::queue::{self, QueueName, Record};
 use super::writer::first_due;
 use super::{meta, wait};
 use crate::clock::Clock;
-use crate::disk::{Batch, Database, Fault, OpenError, OpenFault, Opening, Slot, open_database, shown};
+use crate::disk::{Database, Fault, OpenError, OpenFault, Opening, Slot, WriteBatch, open_database, shown};
 
 /// Waiting jobs looked at in one go.
 const LOOK_JOBS: usize = 256;
@@ -58,7 +58,7 @@ fn read_all(database: &Database) -> Result<Found, OpenFault> {
             _ => return Err(unreadable("m").into()),
         },
     };
-    let mut batch = Batch::default();
+    let mut batch = WriteBatch::default();
     batch.insert(meta::KEY, meta::encode(opened));
     database.check_room()?;
     database.apply(batch)?;
@@ -86,7 +86,7 @@ fn unstrand(database: &Database, now_ms: u64) -> Result<(), Fault> {
         let Some(last) = waiting.back() else { return Ok(()) };
         let (due_ms, serial) = wait::parse_key(&last.key).ok_or_else(|| unreadable("w"))?;
         from = wait::key(due_ms, serial, u8::MAX);
-        let mut batch = Batch::default();
+        let mut batch = WriteBatch::default();
         let mut moved = false;
         for whole in &waiting {
             let (due_ms, serial) = wait::parse_key(&whole.key).ok_or_else(|| unreadable("w"))?;

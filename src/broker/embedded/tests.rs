@@ -119,7 +119,7 @@ async fn large_bodies_come_back_whole() {
 
 #[tokio::test]
 async fn a_failed_publish_may_be_repeated_and_settled_jobs_stay_settled() {
-    for trouble in [crate::disk::Trouble::Lost, crate::disk::Trouble::Kept] {
+    for trouble in [crate::disk::InjectedFault::Lost, crate::disk::InjectedFault::Kept] {
         let dir = tempfile::tempdir().unwrap();
         let broker = open(dir.path());
         broker.prepare(&spring()).await.unwrap();

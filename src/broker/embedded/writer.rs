@@ -13,7 +13,7 @@ use super::queue::{self, QueueName, Record};
 use super::state::Taken;
 use super::steady::{Steady, delay_ms};
 use super::{Shared, note, wait};
-use crate::disk::{Batch, Fault, Flush, Written};
+use crate::disk::{Fault, Flush, WriteBatch, Written};
 use crate::job::CampaignId;
 
 /// Jobs that come back from waiting in one batch.
@@ -62,7 +62,7 @@ pub(super) struct Writer {
 /// A batch being put together.
 #[derive(Default)]
 struct Draft {
-    batch: Batch,
+    batch: WriteBatch,
     records: BTreeMap<QueueName, Record>,
     next_due_ms: Option<u64>,
 }

@@ -19,7 +19,7 @@ use super::errors::{call, is_missing};
 use super::headers::from_amqp;
 use super::link::Wire;
 use super::names::{self, short};
-use super::pool::Place;
+use super::pool::Lease;
 use super::runs::Window;
 use crate::broker::{BrokerError, Delivery, Event, Message, Source, Subscription, SubscriptionId, Tag};
 
@@ -138,7 +138,7 @@ struct Pump {
     register: Register,
     sink: mpsc::Sender<Event>,
     /// Given up once the channel is closed.
-    place: Place,
+    place: Lease,
 }
 
 impl Pump {

@@ -12,7 +12,7 @@ use lapin::{Channel, Connection, Event};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::{sleep, timeout};
 
-use super::pool::{Place, Pool};
+use super::pool::{Lease, Pool};
 use super::publish::Outlets;
 use super::{LinkStatus, Role, Settings, connect, topology};
 use crate::broker::BrokerError;
@@ -59,7 +59,7 @@ pub(super) struct Wire {
 /// A channel of its own for a few calls: the broker closes it on the first refusal.
 pub(super) struct Calls<'a> {
     pub(super) channel: Channel,
-    _place: Place,
+    _lease: Lease,
     _permit: SemaphorePermit<'a>,
 }
 
@@ -85,11 +85,11 @@ impl Wire {
     pub(super) async fn calls(&self) -> Result<Calls<'_>, BrokerError> {
         let permit = self.calls.acquire().await.map_err(|_| BrokerError::Down("closed".into()))?;
         let place = self.calling.take().await?;
-        Ok(Calls { channel: place.channel().await?, _place: place, _permit: permit })
+        Ok(Calls { channel: place.channel().await?, _lease: place, _permit: permit })
     }
 
     /// A place for a subscription; none when a connection is lost, for the others are about to be closed.
-    pub(super) async fn subscriber(&self) -> Result<Place, BrokerError> {
+    pub(super) async fn subscriber(&self) -> Result<Lease, BrokerError> {
         if !self.is_up() {
             return Err(BrokerError::Down("a connection is lost".into()));
         }

@@ -25,14 +25,14 @@ pub(super) struct Pool {
     purpose: &'static str,
     /// Most users of each.
     room: usize,
-    open: Shelf,
+    open: Connections,
     /// Held while one is opened: it will have room for others who wait too.
     opening: tokio::sync::Mutex<()>,
     shut: watch::Sender<bool>,
 }
 
 /// Those that are open, by their numbers; none can be added once the pool is shut.
-type Shelf = Arc<Mutex<Option<Vec<Pooled>>>>;
+type Connections = Arc<Mutex<Option<Vec<Pooled>>>>;
 
 struct Pooled {
     number: usize,
@@ -46,13 +46,13 @@ struct Pooled {
 }
 
 /// The right to one channel, until it is dropped.
-pub(super) struct Place {
+pub(super) struct Lease {
     pub(super) connection: Arc<Connection>,
-    open: Shelf,
+    open: Connections,
     shut: watch::Receiver<bool>,
 }
 
-impl Place {
+impl Lease {
     /// Opens the channel. RabbitMQ ends it on the first refusal.
     pub(super) async fn channel(&self) -> Result<Channel, BrokerError> {
         topology::open(&self.connection).await
@@ -80,7 +80,7 @@ impl Pool {
     }
 
     /// A place on the first connection that has one, so that the last ones empty; on a new one if none has.
-    pub(super) async fn take(&self) -> Result<Place, BrokerError> {
+    pub(super) async fn take(&self) -> Result<Lease, BrokerError> {
         if let Some(place) = self.free()? {
             return Ok(place);
         }
@@ -115,7 +115,7 @@ impl Pool {
         close(all.unwrap_or_default()).await;
     }
 
-    fn free(&self) -> Result<Option<Place>, BrokerError> {
+    fn free(&self) -> Result<Option<Lease>, BrokerError> {
         let mut open = lock(&self.open);
         let open = open.as_mut().ok_or_else(shut)?;
         let pooled = open.iter_mut().find(|pooled| pooled.users < self.room && pooled.numbers_left > 0 && pooled.is_up());
@@ -128,7 +128,7 @@ impl Pool {
         Ok((1..).find(|number| open.iter().all(|pooled| pooled.number != *number)).unwrap_or(usize::MAX))
     }
 
-    fn add(&self, number: usize, connection: Arc<Connection>) -> Result<Place, BrokerError> {
+    fn add(&self, number: usize, connection: Arc<Connection>) -> Result<Lease, BrokerError> {
         let mut open = lock(&self.open);
         // Shut meanwhile: lapin closes a connection that is dropped.
         let open = open.as_mut().ok_or_else(shut)?;
@@ -150,14 +150,14 @@ impl Pooled {
         self.connection.status().connected()
     }
 
-    fn place(&mut self, open: &Shelf, shut: &watch::Sender<bool>) -> Place {
+    fn place(&mut self, open: &Connections, shut: &watch::Sender<bool>) -> Lease {
         self.users += 1;
         self.numbers_left = self.numbers_left.saturating_sub(1);
-        Place { connection: Arc::clone(&self.connection), open: Arc::clone(open), shut: shut.subscribe() }
+        Lease { connection: Arc::clone(&self.connection), open: Arc::clone(open), shut: shut.subscribe() }
     }
 }
 
-impl Drop for Place {
+impl Drop for Lease {
     fn drop(&mut self) {
         let mut open = lock(&self.open);
         let own = open.iter_mut().flatten().find(|pooled| Arc::ptr_eq(&pooled.connection, &self.connection));

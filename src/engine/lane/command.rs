@@ -198,7 +198,8 @@ impl Lane {
             tracing::warn!(campaign = %id, "announced again with other options; those of the first announcement stay");
         }
         let other = announcement.account.as_ref().filter(|account| **account != roll.campaign.account);
-        let strays = other.cloned().filter(|other| roll.campaign.asked_account.replace(other.clone()).as_ref() != Some(other));
+        let strays =
+            other.cloned().filter(|other| roll.campaign.announced_account.replace(other.clone()).as_ref() != Some(other));
         let news = match announcement.jobs {
             Some(jobs) => roll.campaign.counts.announce(announcement.batch.as_deref(), jobs),
             None => false,

@@ -7,8 +7,8 @@ use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
-use super::roll::{BROKER_RETRY, Link, Note, Remnant};
-use super::settle::{Chore, Place, ack_patiently, publish_until_confirmed};
+use super::roll::{BROKER_RETRY, Link, NoteState, Remnant};
+use super::settle::{Chore, Destination, ack_patiently, publish_until_confirmed};
 use super::{Lane, Step};
 use crate::broker::{BrokerError, Delivery, Event, Headers, Message, Source, Subscription, SubscriptionId, Tag};
 use crate::campaign::Phase;
@@ -72,7 +72,7 @@ impl Lane {
         if wanted && roll.prepared && matches!(roll.link, Link::Closed) {
             return self.open(id);
         }
-        if roll.note == Note::Outdated && !roll.noting {
+        if roll.note == NoteState::Outdated && !roll.noting {
             self.write_note(id);
         }
         if self.rolls.get(id).is_some_and(|roll| roll.has_idle_jobs(account_open)) {
@@ -132,7 +132,7 @@ impl Lane {
         roll.noting = false;
         if let Err(error) = result {
             tracing::warn!(campaign = %id, %error, "its queue cannot be made yet");
-            roll.note = Note::Outdated;
+            roll.note = NoteState::Outdated;
             roll.retry_at = retry_at;
             roll.unpreparable = true;
             roll.cancel_is_noted(false);
@@ -152,7 +152,7 @@ impl Lane {
         let mut message = moved(&delivery);
         message.headers.redelivered = true; // should its original come again, it is sent long before this copy comes home
         let work = async move {
-            publish_until_confirmed(broker.as_ref(), &id, Place::Wait(PUT_OFF), &message).await;
+            publish_until_confirmed(broker.as_ref(), &id, Destination::Wait(PUT_OFF), &message).await;
             drop(ack_patiently(broker.as_ref(), &[delivery.tag]).await);
             Chore::Done
         };
@@ -195,7 +195,7 @@ impl Lane {
                 let (broker, id) = (&broker, &id);
                 async move {
                     let message = moved(&delivery);
-                    publish_until_confirmed(broker.as_ref(), id, Place::Jobs, &message).await;
+                    publish_until_confirmed(broker.as_ref(), id, Destination::Jobs, &message).await;
                     delivery.tag
                 }
             });
@@ -299,18 +299,18 @@ impl Lane {
         roll.noting = false;
         roll.cancel_is_noted(result.is_ok());
         self.attention.insert(id.clone());
-        if roll.note != Note::Writing {
+        if roll.note != NoteState::Writing {
             return; // it is out of date already
         }
         match result {
             Ok(()) => {
-                roll.note = Note::Current;
+                roll.note = NoteState::Current;
                 let noted = std::mem::take(&mut roll.announcements);
                 self.ack_tags(noted);
             }
             Err(error) => {
                 tracing::debug!(campaign = %id, %error, "note not written yet");
-                roll.note = Note::Outdated;
+                roll.note = NoteState::Outdated;
                 roll.retry_at = roll.retry_at.max(retry_at);
             }
         }
@@ -330,10 +330,10 @@ impl Lane {
     /// Writes the account's pause to the broker, or takes it away there.
     pub(super) fn tend_note(&mut self, now: Instant) {
         // what is not configured is paused for that, and says so at every start
-        if self.note != Note::Outdated || now < self.note_retry_at || self.gateway.is_err() {
+        if self.note != NoteState::Outdated || now < self.note_retry_at || self.gateway.is_err() {
             return;
         }
-        self.note = Note::Writing;
+        self.note = NoteState::Writing;
         let note = self.gate.pause().map(|pause| serde_json::to_vec(pause).unwrap_or_default()).unwrap_or_default();
         let (broker, id) = (Arc::clone(&self.broker), CampaignId::account_note(&self.account));
         self.chores.push(async move { Chore::AccountNoted(broker.remember(&id, &note).await) }.boxed());
@@ -342,10 +342,10 @@ impl Lane {
     pub(super) fn on_account_noted(&mut self, result: &Result<(), BrokerError>) {
         if let Err(error) = result {
             tracing::debug!(account = %self.account, %error, "the account's note is not written yet");
-            self.note = Note::Outdated;
+            self.note = NoteState::Outdated;
             self.note_retry_at = self.clock.now() + BROKER_RETRY;
-        } else if self.note == Note::Writing {
-            self.note = Note::Current;
+        } else if self.note == NoteState::Writing {
+            self.note = NoteState::Current;
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::roll::{Link, Note, Remnant, Roll};
+use super::roll::{Link, NoteState, Remnant, Roll};
 use super::{Gauge, Lane};
 use crate::campaign::Phase;
 use crate::job::CampaignId;
@@ -103,7 +103,7 @@ impl Roll {
     fn is_at_rest(&self, account_open: bool) -> bool {
         let empty = self.in_hand == 0 && self.ready.is_empty() && self.head.is_none();
         let settled = empty && self.arrivals.is_empty() && self.announcements.is_empty();
-        let noted = self.registered && self.note == Note::Current && !self.noting;
+        let noted = self.registered && self.note == NoteState::Current && !self.noting;
         let linked = match self.campaign.phase {
             // without its ledger it is over when nothing has come for a while
             Phase::Running if self.campaign.counts_since.is_some() || self.is_to_be_counted() => false,
@@ -143,7 +143,7 @@ mod tests {
             campaign.queue_gone = true;
         }
         let mut roll = Roll::new(campaign, pause, true, now, wall);
-        roll.note = Note::Current;
+        roll.note = NoteState::Current;
         roll
     }
 
@@ -175,7 +175,7 @@ mod tests {
         assert!(!settled.is_at_rest(false), "what an earlier life left in its queue is to be counted");
         settled.remnant = Remnant::None;
         assert!(settled.is_at_rest(false));
-        let unnoted = Roll { note: Note::Outdated, ..roll(Phase::Finished, None, now) };
+        let unnoted = Roll { note: NoteState::Outdated, ..roll(Phase::Finished, None, now) };
         assert!(!unnoted.is_at_rest(true), "its note is to be written");
     }
 

@@ -1,9 +1,9 @@
 //! Before a lane runs: what the broker noted of its campaigns and its account, against what the store says.
 
 use super::Lane;
-use super::roll::{Note, Roll};
+use super::roll::{NoteState, Roll};
 use crate::campaign::{Campaign, Pause, PauseTarget, Phase};
-use crate::engine::Note as BrokerNote;
+use crate::engine::Note;
 use crate::job::{AccountName, CampaignId};
 use crate::store::Change;
 
@@ -21,9 +21,9 @@ impl Lane {
     }
 
     /// A note that says what holds need not be written again; after a kill it may be behind.
-    pub(in crate::engine) fn compare_note(&mut self, id: &CampaignId, noted: &BrokerNote) {
+    pub(in crate::engine) fn compare_note(&mut self, id: &CampaignId, noted: &Note) {
         if let Some(roll) = self.rolls.get_mut(id).filter(|roll| roll.noted() == *noted) {
-            roll.note = Note::Current;
+            roll.note = NoteState::Current;
             roll.cancel_noted = roll.campaign.phase == Phase::Cancelled;
         }
     }
@@ -31,19 +31,19 @@ impl Lane {
     /// The same for the account's own pause.
     pub(in crate::engine) fn compare_pause(&mut self, noted: Option<&Pause>) {
         if self.gate.pause() == noted {
-            self.note = Note::Current;
+            self.note = NoteState::Current;
         }
     }
 
     /// A campaign's ledger was put back from an older copy: what was done since and `noted` at the broker holds. What to write.
-    pub(in crate::engine) fn catch_up(&mut self, id: &CampaignId, noted: BrokerNote) -> Vec<Change> {
+    pub(in crate::engine) fn catch_up(&mut self, id: &CampaignId, noted: Note) -> Vec<Change> {
         let (now, wall) = (self.clock.now(), self.clock.wall());
         let Some(roll) = self.rolls.get_mut(id) else { return Vec::new() };
         roll.campaign.catch_up(&noted.campaign);
         if let Some(pause) = noted.pause.filter(|pause| !pause.is_over(wall)) {
             roll.gate.close(pause, now, wall);
         }
-        let BrokerNote { campaign, pause } = roll.noted();
+        let Note { campaign, pause } = roll.noted();
         *roll = Roll::new(campaign.clone(), pause.clone(), true, now, wall);
         let pause = pause.map(|pause| Change::Pause(PauseTarget::Campaign(id.clone()), pause));
         std::iter::once(Change::Campaign(campaign)).chain(pause).collect()
@@ -55,7 +55,7 @@ impl Lane {
         let rolls = self.rolls.values_mut().filter(|roll| !roll.campaign.ledger_gone);
         let changes = rolls.map(|roll| {
             roll.campaign.lose_ledger(wall);
-            roll.note = Note::Outdated;
+            roll.note = NoteState::Outdated;
             Change::Campaign(roll.campaign.clone())
         });
         changes.collect()

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::roll::Note;
+use super::roll::NoteState;
 use super::{Key, Lane, Step};
 use crate::alert::{Alert, Status};
 use crate::campaign::{JobState, Pause, PauseTarget, Record};
@@ -35,7 +35,7 @@ impl Lane {
                     self.attention.insert(id);
                 }
                 Step::Noted(id) => self.outdate_note(&id),
-                Step::AccountNoted => self.note = Note::Outdated,
+                Step::AccountNoted => self.note = NoteState::Outdated,
                 Step::Announced(id, tag) => self.ack_once_noted(&id, tag),
                 Step::Answer(answer) => answer(),
                 Step::Letters(round) => self.on_released(*round),

@@ -10,7 +10,7 @@ use super::begin::Begun;
 use super::looks::Shown;
 use crate::broker::{Delivery, Subscription, SubscriptionId, Tag};
 use crate::campaign::{Campaign, Pause, Phase};
-use crate::engine::Note as BrokerNote;
+use crate::engine::Note;
 use crate::engine::gate::Gate;
 use crate::engine::handle::Answer;
 use crate::engine::meter::Meter;
@@ -27,8 +27,8 @@ pub(super) struct Roll {
     pub(super) unpreparable: bool,
     /// Its record is durable.
     pub(super) registered: bool,
-    /// The note about it at the broker is out of date.
-    pub(super) note: Note,
+    /// How the note about it at the broker stands.
+    pub(super) note: NoteState,
     /// A note is on its way to the broker; one at a time, or an older one might come last.
     pub(super) noting: bool,
     /// The note on its way says that it is cancelled.
@@ -85,9 +85,9 @@ pub(super) enum Link {
     Closing(Subscription, Instant),
 }
 
-/// The note about the campaign at the broker.
+/// How a note at the broker stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Note {
+pub(super) enum NoteState {
     Current,
     Outdated,
     Writing,
@@ -121,7 +121,7 @@ impl Roll {
             preparing: false,
             unpreparable: false,
             registered,
-            note: Note::Outdated,
+            note: NoteState::Outdated,
             noting: false,
             noting_cancel: false,
             ready: VecDeque::new(),
@@ -151,15 +151,15 @@ impl Roll {
 
     /// A note about it is about to be written: as it is kept.
     pub(super) fn begin_note(&mut self) -> Vec<u8> {
-        self.note = Note::Writing;
+        self.note = NoteState::Writing;
         self.noting = true;
         self.noting_cancel = self.campaign.phase == Phase::Cancelled;
         self.noted().to_bytes()
     }
 
     /// What is to be noted of it at the broker.
-    pub(super) fn noted(&self) -> BrokerNote {
-        BrokerNote { campaign: self.campaign.clone(), pause: self.gate.pause().cloned() }
+    pub(super) fn noted(&self) -> Note {
+        Note { campaign: self.campaign.clone(), pause: self.gate.pause().cloned() }
     }
 
     /// Whether its queue should be consumed now.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
-use super::roll::{BROKER_RETRY, Link, Note, Roll};
+use super::roll::{BROKER_RETRY, Link, NoteState, Roll};
 use super::{Active, Key, Lane, Step, dead};
 use crate::broker::{Broker, BrokerError, Delivery, Headers, Message, Subscription, Tag, Target};
 use crate::engine::CommandError;
@@ -63,13 +63,13 @@ impl Lane {
                 let mut message = wait_message(active);
                 // it was delivered, and there may be two of it: should the ledger be lost meanwhile, neither is taken for a new job
                 message.headers.redelivered = true;
-                self.publish(key.clone(), message, Place::Wait(wait));
+                self.publish(key.clone(), message, Destination::Wait(wait));
             }
             Settle::Dead(death) => {
                 let mut message = wait_message(active);
                 message.headers.death = Some(Box::new(death));
                 message.headers.message_id = Some(key.1.as_str().to_owned());
-                self.publish(key, message, Place::Dead);
+                self.publish(key, message, Destination::Dead);
             }
             Settle::Return => self.give_back(key),
         }
@@ -83,7 +83,7 @@ impl Lane {
             // It came by the intake, or by a link that is gone: a copy in its own queue replaces it, and it may come again itself.
             let mut message = wait_message(active);
             message.headers.redelivered = true;
-            return self.publish(key, message, Place::Jobs);
+            return self.publish(key, message, Destination::Jobs);
         }
         let delivery = Delivery { tag: active.tag, message: active.message.clone(), redelivered: active.redelivered };
         let again = (!self.stopping).then_some(delivery);
@@ -109,10 +109,10 @@ impl Lane {
         }
     }
 
-    fn publish(&self, key: Key, message: Message, place: Place) {
+    fn publish(&self, key: Key, message: Message, destination: Destination) {
         let broker = Arc::clone(&self.broker);
         let work = async move {
-            publish_until_confirmed(broker.as_ref(), &key.0, place, &message).await;
+            publish_until_confirmed(broker.as_ref(), &key.0, destination, &message).await;
             Chore::Published(key)
         };
         self.chores.push(work.boxed());
@@ -166,7 +166,7 @@ impl Lane {
 
     pub(super) fn outdate_note(&mut self, id: &CampaignId) {
         if let Some(roll) = self.rolls.get_mut(id) {
-            roll.note = Note::Outdated;
+            roll.note = NoteState::Outdated;
             self.attention.insert(id.clone());
         }
     }
@@ -174,7 +174,7 @@ impl Lane {
 
 /// Where a job goes when it is not done here.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Place {
+pub(super) enum Destination {
     Jobs,
     Wait(Duration),
     Dead,
@@ -198,11 +198,11 @@ fn wait_message(active: &Active) -> Message {
 
 /// Publishes until the broker confirms. An unconfirmed try may have arrived; a second copy does no harm, a lost job would. What is
 /// repeated says so: should the ledger be lost in between, the copy is not taken for a job of which nothing was ever sent.
-pub(super) async fn publish_until_confirmed(broker: &dyn Broker, id: &CampaignId, place: Place, message: &Message) {
-    let target = match place {
-        Place::Jobs => Target::Jobs(id),
-        Place::Wait(wait) => Target::Wait(id, wait),
-        Place::Dead => Target::Dead(id),
+pub(super) async fn publish_until_confirmed(broker: &dyn Broker, id: &CampaignId, destination: Destination, message: &Message) {
+    let target = match destination {
+        Destination::Jobs => Target::Jobs(id),
+        Destination::Wait(wait) => Target::Wait(id, wait),
+        Destination::Dead => Target::Dead(id),
     };
     let mut wait = BROKER_RETRY / 4;
     let mut result = broker.publish(target, message).await;
@@ -242,6 +242,6 @@ pub(super) fn reply<T>(answer: oneshot::Sender<T>, value: T) {
 
 /// Publishes to the unsorted dead letters, then takes the delivery off the intake.
 pub(in crate::engine) async fn bury_at(broker: &dyn Broker, message: &Message, tag: Tag) {
-    publish_until_confirmed(broker, &CampaignId::unsorted(), Place::Dead, message).await;
+    publish_until_confirmed(broker, &CampaignId::unsorted(), Destination::Dead, message).await;
     drop(ack_patiently(broker, &[tag]).await);
 }

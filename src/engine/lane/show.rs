@@ -22,7 +22,7 @@ impl Lane {
             CampaignView {
                 id: roll.campaign.id.clone(),
                 account: roll.campaign.account.clone(),
-                asked_account: roll.campaign.asked_account.clone(),
+                announced_account: roll.campaign.announced_account.clone(),
                 state: state.to_owned(),
                 options: roll.campaign.options,
                 enqueued: counts.enqueued(),

@@ -15,7 +15,7 @@ use super::{Lost, Opened, Shared, SledStore, campaign, dropped, ledger, meta, pa
 use crate::clock::Clock;
 use crate::dice;
 use crate::disk::{
-    Batch, Database, Fault, Group, Lock, OpenError, OpenFault, Opening, Slot, move_aside, open_database, prepare_dir, shown,
+    Database, Fault, Group, Lock, OpenError, OpenFault, Opening, Slot, WriteBatch, move_aside, open_database, prepare_dir, shown,
 };
 use crate::job::CampaignId;
 use crate::store::{Contents, Mark};
@@ -107,7 +107,7 @@ fn check_format(database: &Database) -> Result<Mark, OpenFault> {
             return Err(OpenFault::Damaged("its format number is missing".into()));
         }
         let mark = Mark { ledger: dice::unforeseen().random(), commits: 0 };
-        let mut batch = Batch::default();
+        let mut batch = WriteBatch::default();
         batch.insert(meta::KEY, meta::encode(mark));
         database.apply(batch)?;
         database.flush()?;

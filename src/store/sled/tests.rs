@@ -151,7 +151,7 @@ async fn a_full_disk_is_told_and_the_same_commit_goes_through_once_there_is_room
 
 #[tokio::test]
 async fn a_commit_repeated_after_an_error_counts_once_wherever_it_failed() {
-    for trouble in [crate::disk::Trouble::Lost, crate::disk::Trouble::Kept] {
+    for trouble in [crate::disk::InjectedFault::Lost, crate::disk::InjectedFault::Kept] {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path()).store;
         store.commit([Change::Campaign(campaign("spring")), ledger([opened(1)])].into()).await.unwrap();

@@ -12,7 +12,7 @@ use super::open::{Found, open_known};
 use super::witness::Witness;
 use super::{Shared, campaign, dropped, ledger, meta, pause, suppression};
 use crate::campaign::Record;
-use crate::disk::{Batch, Fault, Flush, LEAF_KEYS, OpenFault, Written};
+use crate::disk::{Fault, Flush, LEAF_KEYS, OpenFault, WriteBatch, Written};
 use crate::job::{AccountName, CampaignId, Recipient};
 use crate::store::{Change, Mark};
 
@@ -56,7 +56,7 @@ struct Doubt {
 
 /// A batch being put together, and what to remember once it is on disk.
 struct Draft {
-    batch: Batch,
+    batch: WriteBatch,
     ledgers: BTreeMap<CampaignId, LedgerDraft>,
     /// The mark that holds once it is written.
     mark: Mark,
@@ -89,7 +89,7 @@ impl Writer {
         })?;
         let uncopied = listed.difference(copy).map(|(account, recipient)| (account, *recipient));
         self.beside.copy.append(uncopied).map_err(|e| Fault::Io(e.to_string()))?;
-        let mut batch = Batch::default();
+        let mut batch = WriteBatch::default();
         let mut unlisted = copy.difference(&listed).peekable();
         if unlisted.peek().is_none() {
             return Ok(());
@@ -119,7 +119,7 @@ impl Writer {
     fn commit(&mut self, commits: &[&Arc<[Change]>]) -> Result<(), Fault> {
         let before = super::read(&self.shared.memory).mark;
         let mark = Mark { commits: before.commits + 1, ..before };
-        let mut draft = Draft { batch: Batch::default(), ledgers: BTreeMap::new(), mark };
+        let mut draft = Draft { batch: WriteBatch::default(), ledgers: BTreeMap::new(), mark };
         for change in changes(commits) {
             self.draft(&mut draft, change)?;
         }
@@ -182,7 +182,7 @@ impl Writer {
         Ok(())
     }
 
-    fn ledger_draft<'a>(&self, draft: &'a mut Draft, id: &CampaignId) -> (&'a mut LedgerDraft, &'a mut Batch) {
+    fn ledger_draft<'a>(&self, draft: &'a mut Draft, id: &CampaignId) -> (&'a mut LedgerDraft, &'a mut WriteBatch) {
         let Draft { batch, ledgers, mark } = draft;
         let next = || LedgerDraft::new(mark.commits, super::read(&self.shared.memory).next(id));
         (ledgers.entry(id.clone()).or_insert_with(next), batch)
@@ -252,7 +252,7 @@ impl Writer {
         }
         self.reopen_after_error()?;
         let Some((id, below)) = self.drops.front() else { return Ok(()) };
-        let mut batch = Batch::default();
+        let mut batch = WriteBatch::default();
         let mut keys = 0;
         self.shared.database.read(|database| {
             for item in database.range(&ledger::key(id, 0), &ledger::key(id, *below)).take(DROP_KEYS) {
@@ -282,7 +282,7 @@ impl LedgerDraft {
         Self { commit, value: Vec::new(), number, touched: Vec::new(), dropped_below: None }
     }
 
-    fn add(&mut self, id: &CampaignId, record: &Record, batch: &mut Batch) -> Result<(), Fault> {
+    fn add(&mut self, id: &CampaignId, record: &Record, batch: &mut WriteBatch) -> Result<(), Fault> {
         let before = self.value.len();
         if before == 0 {
             self.value = ledger::begin(self.commit);
@@ -297,7 +297,7 @@ impl LedgerDraft {
         Ok(())
     }
 
-    fn close(&mut self, id: &CampaignId, batch: &mut Batch) -> Result<(), Fault> {
+    fn close(&mut self, id: &CampaignId, batch: &mut WriteBatch) -> Result<(), Fault> {
         if !self.value.is_empty() {
             batch.insert(ledger::key(id, self.number), std::mem::take(&mut self.value));
             self.number =
