@@ -12,6 +12,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -44,9 +45,12 @@ fn within_patience<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     None
 }
 
-/// A port nobody listens on. Somebody else may take it, but hardly within a test.
+/// A port nobody listens on, below the range from which the system takes ports for outgoing connections.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let numbers = std::iter::repeat_with(|| std::process::id().wrapping_mul(97) + NEXT.fetch_add(1, Ordering::Relaxed));
+    let mut ports = numbers.take(10_000).map(|number| u16::try_from(22_000 + number % 10_000).unwrap());
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 /// A child process; killed when dropped.
