@@ -301,7 +301,7 @@ fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     for _ in 0..10_000 {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 12_000 + (std::process::id().wrapping_mul(97) + step) % 10_000; // above are those of `free_port` for other processes
+        let port = 12_000 + (std::process::id().wrapping_mul(97) + step) % 10_000; // above are those of other processes
         let port = u16::try_from(port).unwrap();
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
