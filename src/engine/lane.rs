@@ -13,6 +13,7 @@ mod links;
 mod looks;
 mod recall;
 mod reload;
+mod remnant;
 mod reply;
 mod roll;
 mod settle;
@@ -51,6 +52,7 @@ use journal::Journal;
 use leave::Ahead;
 use looks::Looks;
 pub(super) use reload::LaneReload;
+use remnant::Remnant;
 use roll::Roll;
 use settle::Chore;
 pub(super) use settle::bury_at;
@@ -188,6 +190,8 @@ pub(super) struct Lane {
     stopping_told: watch::Sender<bool>,
     next_look: Instant,
     store_alerted: bool,
+    /// What the intake may still hold of an earlier life.
+    intake_remnant: Remnant,
     /// The note about the account at the broker.
     note: roll::NoteState,
     note_retry_at: Instant,
@@ -242,6 +246,7 @@ impl Lane {
             stopping: false,
             stopping_told: watch::Sender::new(false),
             next_look: now,
+            intake_remnant: Remnant::Unknown { ask_at: now },
             store_alerted: false,
             note: roll::NoteState::Outdated,
             note_retry_at: now,

@@ -13,7 +13,8 @@ use crate::outcome::{POISON, Settle, UNKNOWN_OUTCOME, later};
 const SHORT: Duration = Duration::from_millis(50);
 
 /// How long a repeated publish waits for its first, which may come later: by another connection, or by the intake. Sent before it, and
-/// the ledger lost then, the first would look like a job of which nothing was ever sent.
+/// the ledger lost then, the first would look like a job of which nothing was ever sent. Each repeat waits at the broker itself, so
+/// that no wall clock has a say in it.
 const GIVE_WAY: Duration = Duration::from_secs(15);
 
 /// What happens to a delivery.
@@ -79,15 +80,17 @@ fn fresh(case: &Case<'_>, release: u32) -> Triage {
         return unknown(case, case.headers.attempts, release, "delivered before, and the ledger of that time is lost");
     }
     match unsent(case, case.headers.attempts, release) {
-        Triage::Send { attempts, release } if case.headers.redelivered => give_way(case, attempts, release),
+        Triage::Send { attempts, release } if must_give_way(case) => {
+            let until = later(case.now, GIVE_WAY);
+            Triage::Record { state: JobState::Delayed { until }, attempts, release, settle: Settle::Delay(GIVE_WAY) }
+        }
         decided => decided,
     }
 }
 
-/// Lets the first of a repeated publish go before, if there is one.
-fn give_way(case: &Case<'_>, attempts: u32, release: u32) -> Triage {
-    let until = later(case.now, GIVE_WAY);
-    Triage::Record { state: JobState::Delayed { until }, attempts, release, settle: Settle::Delay(GIVE_WAY) }
+/// It is a repeated publish that has not waited yet: nobody has seen it before, so its first, if there is one, may still come.
+const fn must_give_way(case: &Case<'_>) -> bool {
+    case.headers.redelivered && case.headers.first_seen.is_none()
 }
 
 fn known(case: &Case<'_>, entry: &Entry) -> Triage {
@@ -96,16 +99,21 @@ fn known(case: &Case<'_>, entry: &Entry) -> Triage {
         JobState::Waiting | JobState::Delayed { .. } if let Some(why) = in_doubt(case, entry) => {
             unknown(case, entry.attempts, entry.release, why)
         }
-        JobState::Waiting => unsent(case, entry.attempts, entry.release),
+        JobState::Waiting => not_before(case, entry, Duration::ZERO),
         JobState::Delayed { until } => {
-            let left = Duration::try_from(until.duration_since(case.now)).unwrap_or_default();
-            let over = case.campaign.phase == Phase::Cancelled || is_late(case);
-            if left > SHORT && !over { Triage::Settle(Settle::Delay(left)) } else { unsent(case, entry.attempts, entry.release) }
+            not_before(case, entry, Duration::try_from(until.duration_since(case.now)).unwrap_or_default())
         }
         // Only a redelivery may mean that the dead letter was never published.
         JobState::Dead(death) if case.redelivered => Triage::Settle(Settle::Dead(death.clone())),
         JobState::Sent { .. } | JobState::Dead(_) | JobState::Cancelled | JobState::Expired => Triage::Settle(Settle::Ack),
     }
+}
+
+/// Not sent so far, and to be sent when so much time has passed, if at all.
+fn not_before(case: &Case<'_>, entry: &Entry, left: Duration) -> Triage {
+    let left = if must_give_way(case) { left.max(GIVE_WAY) } else { left };
+    let over = case.campaign.phase == Phase::Cancelled || is_late(case);
+    if left > SHORT && !over { Triage::Settle(Settle::Delay(left)) } else { unsent(case, entry.attempts, entry.release) }
 }
 
 /// Why an entry does not tell whether the job was sent: it is from before the ledger's last loss, and the job was delivered before too.
@@ -302,10 +310,22 @@ mod tests {
         setup.headers.redelivered = true;
         let Triage::Record { state, settle: Settle::Delay(GIVE_WAY), .. } = setup.triage() else { panic!("it does not wait") };
         let JobState::Delayed { until } = state else { panic!("{state:?}") };
+        assert!(until > NOW);
         let mut setup = setup.with(state, 0);
+        setup.headers.redelivered = false;
         assert_eq!(setup.triage(), Triage::Settle(Settle::Delay(GIVE_WAY)), "its first, that came meanwhile, waits as long");
-        setup.entry.as_mut().unwrap().state = JobState::Delayed { until: NOW };
-        assert!(until > NOW && matches!(setup.triage(), Triage::Send { .. }));
+        for over in [JobState::Delayed { until: NOW }, JobState::Waiting] {
+            setup.entry.as_mut().unwrap().state = over;
+            setup.headers = Headers { redelivered: true, ..Headers::default() };
+            assert_eq!(
+                setup.triage(),
+                Triage::Settle(Settle::Delay(GIVE_WAY)),
+                "a third, whatever a wall clock says of the second"
+            );
+            setup.headers.first_seen = Some(NOW);
+            assert!(matches!(setup.triage(), Triage::Send { .. }), "it has waited");
+        }
+        setup.headers.first_seen = None;
         setup.campaign.cancel(NOW);
         setup.entry = None;
         assert!(matches!(setup.triage(), Triage::Record { state: JobState::Cancelled, .. }), "what is not sent need not wait");

@@ -84,12 +84,6 @@ impl SimBroker {
         note.is_some_and(|note| note.campaign.phase == Phase::Cancelled)
     }
 
-    /// Whether something of the campaign is at the intake, delivered or not.
-    pub(crate) fn intake_holds(&self, campaign: &CampaignId) -> bool {
-        let routed = |message: &Message| message.headers.routed_to.as_deref() == Some(campaign.as_str());
-        self.lock().of(&Source::Intake).iter().any(routed)
-    }
-
     /// Messages still at the broker, wherever they are, the dead letters apart.
     pub(crate) fn left(&self) -> usize {
         self.lock().left()

@@ -189,6 +189,9 @@ impl Lane {
                 let key = begun.key.clone();
                 self.note_batch(&begun, now);
                 self.take_in_hand(id, begun, 0);
+                if let Settle::Delay(wait) = &settle {
+                    self.note_away(id, now + *wait);
+                }
                 self.journal.follow(Step::Settle(key, settle), now);
                 return Turn::Moved;
             }
@@ -281,14 +284,20 @@ impl Lane {
 
     /// Enters a record in the campaign's ledger and counts; with a step that follows once it is durable.
     pub(super) fn enter(&mut self, id: &CampaignId, record: Record, step: Option<Step>, now: Instant) {
-        let wall = self.clock.wall();
-        let Some(roll) = self.rolls.get_mut(id) else { return };
         if let JobState::Delayed { until } = &record.now.state {
-            let away = Duration::try_from(until.duration_since(wall)).unwrap_or_default();
-            roll.away_until = roll.away_until.max(now + away);
+            let away = Duration::try_from(until.duration_since(self.clock.wall())).unwrap_or_default();
+            self.note_away(id, now + away);
         }
+        let Some(roll) = self.rolls.get_mut(id) else { return };
         roll.campaign.apply(&record);
         self.journal.record(id, record, step, now);
+    }
+
+    /// A job of the campaign is not at its queue until then.
+    pub(super) fn note_away(&mut self, id: &CampaignId, until: Instant) {
+        if let Some(roll) = self.rolls.get_mut(id) {
+            roll.away_until = roll.away_until.max(until);
+        }
     }
 
     /// How often the campaign's ledger has been lost: what is written now is from after that.

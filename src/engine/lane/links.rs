@@ -7,7 +7,8 @@ use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
-use super::roll::{BROKER_RETRY, Link, NoteState, Remnant};
+use super::remnant::Remnant;
+use super::roll::{BROKER_RETRY, Link, NoteState};
 use super::settle::{Chore, Destination, ack_patiently, publish_until_confirmed};
 use super::{Lane, Step};
 use crate::broker::{BrokerError, Delivery, Event, Headers, Message, Source, Subscription, SubscriptionId, Tag};
@@ -147,7 +148,8 @@ impl Lane {
     }
 
     /// Lets a job come again later: a campaign whose queue cannot be made must not take the intake's room from all others.
-    fn put_off(&self, id: &CampaignId, delivery: Delivery) {
+    fn put_off(&mut self, id: &CampaignId, delivery: Delivery) {
+        self.note_away(id, self.clock.now() + PUT_OFF);
         let (broker, id) = (Arc::clone(&self.broker), id.clone());
         let mut message = moved(&delivery);
         message.headers.redelivered = true; // should its original come again, it is sent long before this copy comes home
@@ -172,6 +174,7 @@ impl Lane {
 
     /// The intake's link has ended: what came by it is void and comes again.
     pub(super) fn forget_arrivals(&mut self, intake: SubscriptionId) {
+        self.intake_remnant = Remnant::Unknown { ask_at: self.clock.now() };
         for roll in self.rolls.values_mut() {
             roll.arrivals.retain(|delivery| delivery.tag.subscription != intake);
             roll.ready.retain(|delivery| delivery.tag.subscription != intake);
@@ -183,6 +186,8 @@ impl Lane {
     pub(super) fn move_arrivals(&mut self, id: &CampaignId) {
         let Some(roll) = self.rolls.get_mut(id).filter(|roll| roll.prepared && !roll.arrivals.is_empty()) else { return };
         let arrivals = std::mem::take(&mut roll.arrivals);
+        let count = arrivals.len();
+        roll.moving += count;
         if roll.campaign.phase != Phase::Running {
             // it ended while they waited: what is put into its queue is taken off again
             roll.leftovers = true;
@@ -205,9 +210,18 @@ impl Lane {
                 drop(ack_patiently(broker.as_ref(), &tags).await);
             }
             drop(moved);
-            Chore::Done
+            Chore::Moved(id, count)
         };
         self.chores.push(work.boxed());
+    }
+
+    pub(super) fn on_moved(&mut self, id: CampaignId, count: usize) {
+        let now = self.clock.now();
+        if let Some(roll) = self.rolls.get_mut(&id) {
+            roll.moving = roll.moving.saturating_sub(count);
+            roll.last_delivery = now;
+        }
+        self.attention.insert(id);
     }
 
     fn open(&mut self, id: &CampaignId) {

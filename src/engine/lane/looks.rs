@@ -8,7 +8,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::roll::{Link, NoteState, Remnant, Roll};
+use super::remnant::Remnant;
+use super::roll::{Link, NoteState, Roll};
 use super::{Gauge, Lane};
 use crate::campaign::Phase;
 use crate::job::CampaignId;
@@ -101,8 +102,7 @@ impl Roll {
 
     /// Everything is as it should be, and stays so until something happens or a known time comes.
     fn is_at_rest(&self, account_open: bool) -> bool {
-        let empty = self.in_hand == 0 && self.ready.is_empty() && self.head.is_none();
-        let settled = empty && self.arrivals.is_empty() && self.announcements.is_empty();
+        let settled = self.holds_nothing() && self.announcements.is_empty();
         let noted = self.registered && self.note == NoteState::Current && !self.noting;
         let linked = match self.campaign.phase {
             // without its ledger it is over when nothing has come for a while
@@ -117,7 +117,7 @@ impl Roll {
     /// All its jobs are settled, but for what an earlier life may have left in its queue.
     fn is_to_be_counted(&self) -> bool {
         let counts = &self.campaign.counts;
-        self.remnant != Remnant::None && counts.is_sealed() && counts.open() == 0
+        !matches!(self.remnant, Remnant::None { .. }) && counts.is_sealed() && counts.open() == 0
     }
 
     /// How long it rests: until its pause is over, or its ledger is to be cleaned up.
@@ -173,7 +173,7 @@ mod tests {
         let mut settled = roll(Phase::Running, None, now);
         settled.campaign.counts.announce(None, 0);
         assert!(!settled.is_at_rest(false), "what an earlier life left in its queue is to be counted");
-        settled.remnant = Remnant::None;
+        settled.remnant = Remnant::None { since: now };
         assert!(settled.is_at_rest(false));
         let unnoted = Roll { note: NoteState::Outdated, ..roll(Phase::Finished, None, now) };
         assert!(!unnoted.is_at_rest(true), "its note is to be written");

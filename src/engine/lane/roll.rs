@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::begin::Begun;
 use super::looks::Shown;
+use super::remnant::Remnant;
 use crate::broker::{Delivery, Subscription, SubscriptionId, Tag};
 use crate::campaign::{Campaign, Pause, Phase};
 use crate::engine::Note;
@@ -39,6 +40,8 @@ pub(super) struct Roll {
     pub(super) head: Option<Begun>,
     /// Deliveries that came by the intake and belong into the campaign's queue.
     pub(super) arrivals: Vec<Delivery>,
+    /// Those on their way there.
+    pub(super) moving: usize,
     /// Announcements that are on disk and not yet noted at the broker: should the disk be lost before, they come again.
     pub(super) announcements: Vec<Tag>,
     /// Jobs begun and not yet settled.
@@ -93,19 +96,6 @@ pub(super) enum NoteState {
     Writing,
 }
 
-/// What an earlier life of the daemon left in a campaign's queue: jobs whose outcome stands in the ledger, and that it did not come
-/// to settle with the broker. Among them may be dead letters that were never published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Remnant {
-    /// Something may be there.
-    Unknown {
-        ask_at: Instant,
-    },
-    /// The broker is being asked.
-    Asked,
-    None,
-}
-
 /// Wait after a failed try at the broker.
 pub(super) const BROKER_RETRY: Duration = Duration::from_secs(1);
 
@@ -127,6 +117,7 @@ impl Roll {
             ready: VecDeque::new(),
             head: None,
             arrivals: Vec::new(),
+            moving: 0,
             announcements: Vec::new(),
             in_hand: 0,
             sending: 0,
@@ -139,7 +130,7 @@ impl Roll {
             away_until: now,
             cancel_noted: false,
             canceller: None,
-            remnant: if registered { Remnant::Unknown { ask_at: now } } else { Remnant::None },
+            remnant: if registered { Remnant::Unknown { ask_at: now } } else { Remnant::None { since: now } },
             release_rounds: 0,
             release_at: now,
             released_at: now,
@@ -186,13 +177,16 @@ impl Roll {
         if listening { now.saturating_duration_since(self.last_delivery.max(self.away_until)) } else { Duration::ZERO }
     }
 
+    /// Nothing of it is here: begun, waiting for its turn, or on its way from the intake into its queue.
+    pub(super) fn holds_nothing(&self) -> bool {
+        let begun = self.in_hand == 0 && self.ready.is_empty() && self.head.is_none();
+        begun && self.arrivals.is_empty() && self.moving == 0
+    }
+
     /// It is over, nothing of it is in hand, and its queue has been quiet for a while.
     pub(super) fn is_quiet(&self, now: Instant) -> bool {
         let over = self.campaign.phase != Phase::Running && !self.campaign.queue_gone;
-        let idle = self.in_hand == 0 && self.ready.is_empty() && self.head.is_none();
-        // what came by the intake is on its way into the queue
-        let idle = idle && self.arrivals.is_empty() && !self.preparing;
-        over && idle && now.saturating_duration_since(self.last_delivery) >= QUIET
+        over && self.holds_nothing() && !self.preparing && now.saturating_duration_since(self.last_delivery) >= QUIET
     }
 
     /// Its queue is quiet, and no longer consumed.

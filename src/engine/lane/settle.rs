@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::roll::{BROKER_RETRY, Link, NoteState, Roll};
 use super::{Active, Key, Lane, Step, dead};
-use crate::broker::{Broker, BrokerError, Delivery, Headers, Message, Subscription, Tag, Target};
+use crate::broker::{Broker, BrokerError, Delivery, Headers, Message, Source, Subscription, Tag, Target};
 use crate::engine::CommandError;
 use crate::job::CampaignId;
 use crate::outcome::Settle;
@@ -34,8 +34,10 @@ pub(super) enum Chore {
     Removed(CampaignId, Result<bool, BrokerError>),
     /// The next letters of a walk along the dead letters.
     Letters(Box<dead::Round>, Result<Vec<Delivery>, CommandError>),
-    /// How many messages stand in the campaign's queue.
-    Counted(CampaignId, Result<u64, BrokerError>),
+    /// So many arrivals stand in their campaign's queue.
+    Moved(CampaignId, usize),
+    /// How many messages stand in a queue.
+    Counted(Result<u64, BrokerError>, Source),
 }
 
 impl Lane {
@@ -50,7 +52,8 @@ impl Lane {
             Chore::AccountNoted(result) => self.on_account_noted(&result),
             Chore::Removed(id, result) => self.on_removed(&id, &result),
             Chore::Letters(round, letters) => self.on_letters(*round, letters),
-            Chore::Counted(id, ready) => self.on_counted(id, &ready),
+            Chore::Moved(id, count) => self.on_moved(id, count),
+            Chore::Counted(ready, source) => self.on_counted(source, &ready),
         }
     }
 

@@ -1,0 +1,140 @@
+//! What an earlier life of the daemon left at the broker: jobs whose outcome stands in the ledger, and that it did not come to settle.
+//! Among them may be dead letters that were never published, so a campaign is not *finished* before they have come again.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::time::Instant;
+
+use super::Lane;
+use super::roll::{BROKER_RETRY, Link, QUIET, Roll};
+use super::settle::Chore;
+use crate::broker::{BrokerError, Source};
+use crate::job::CampaignId;
+
+/// Whether a queue may still hold something that was in hand in an earlier life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remnant {
+    /// Something may be there.
+    Unknown { ask_at: Instant },
+    /// The broker is being asked.
+    Asked,
+    /// Nothing was there at that time.
+    None { since: Instant },
+}
+
+impl Remnant {
+    /// Whether it is time to ask; it counts as asked then.
+    fn ask(&mut self, now: Instant) -> bool {
+        let due = matches!(self, Self::Unknown { ask_at } if now >= *ask_at);
+        if due {
+            *self = Self::Asked;
+        }
+        due
+    }
+
+    /// What the broker's answer means.
+    fn answered(ready: &Result<u64, BrokerError>, now: Instant) -> Self {
+        if matches!(ready, Ok(0)) { Self::None { since: now } } else { Self::Unknown { ask_at: now + BROKER_RETRY } }
+    }
+
+    const fn is_none(self) -> bool {
+        matches!(self, Self::None { .. })
+    }
+}
+
+impl Lane {
+    /// Nothing of an earlier life is left of this campaign. Asks the broker if need be: first of the intake, by which some of it may have
+    /// come, and once what stood there has had time to arrive and to be moved, of the campaign's own queue.
+    pub(super) fn has_no_remnant(&mut self, id: &CampaignId, now: Instant) -> bool {
+        let Some(roll) = self.rolls.get_mut(id) else { return false };
+        if roll.remnant.is_none() || self.stopping {
+            return roll.remnant.is_none();
+        }
+        let intake_empty =
+            matches!(self.intake_remnant, Remnant::None { since } if now.saturating_duration_since(since) >= QUIET);
+        let source = if self.intake_remnant.ask(now) {
+            Source::Intake
+        } else if intake_empty && roll.can_be_counted(now) && roll.remnant.ask(now) {
+            Source::Jobs(id.clone())
+        } else {
+            return false;
+        };
+        let broker = Arc::clone(&self.broker);
+        self.chores.push(async move { Chore::Counted(broker.depth(&source).await, source) }.boxed());
+        false
+    }
+
+    /// So many messages stand in a queue and are with nobody.
+    pub(super) fn on_counted(&mut self, source: Source, ready: &Result<u64, BrokerError>) {
+        let remnant = Remnant::answered(ready, self.clock.now());
+        match source {
+            Source::Jobs(id) => {
+                if let Some(roll) = self.rolls.get_mut(&id) {
+                    roll.remnant = remnant;
+                }
+                self.attention.insert(id);
+            }
+            Source::Intake | Source::Dead(_) => self.intake_remnant = remnant,
+        }
+    }
+}
+
+impl Roll {
+    /// Nothing of it is on its way to us or into its queue, so that what stands there is all there is.
+    fn can_be_counted(&self, now: Instant) -> bool {
+        let steady = matches!(self.link, Link::Closed | Link::Open(_));
+        let quiet = now.saturating_duration_since(self.last_delivery.max(self.away_until)) >= QUIET;
+        steady && quiet && self.holds_nothing()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::broker::{Delivery, Message, SubscriptionId, Tag};
+    use crate::campaign::{Campaign, Options};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_broker_is_asked_once_and_again_when_something_was_there_or_no_answer_came() {
+        let now = Instant::now();
+        for answer in [Ok(1), Err(BrokerError::Down("gone".into()))] {
+            let mut remnant = Remnant::Unknown { ask_at: now };
+            assert!(remnant.ask(now) && !remnant.ask(now + QUIET), "it is being asked");
+            remnant = Remnant::answered(&answer, now);
+            assert!(!remnant.ask(now) && remnant.ask(now + BROKER_RETRY));
+        }
+        let mut empty = Remnant::answered(&Ok(0), now);
+        assert!(empty.is_none() && !empty.ask(now + BROKER_RETRY));
+    }
+
+    #[test]
+    fn a_queue_is_counted_only_when_nothing_is_on_its_way_from_it_or_into_it() {
+        let now = Instant::now();
+        let roll = || {
+            let id = "spring".parse().unwrap();
+            let campaign = Campaign::new(id, "main".parse().unwrap(), Options::default(), Timestamp::UNIX_EPOCH);
+            Roll::new(campaign, None, true, now, Timestamp::UNIX_EPOCH)
+        };
+        assert!(!roll().can_be_counted(now + SECOND), "what is at the intake may still come");
+        assert!(roll().can_be_counted(now + QUIET));
+        let tag = Tag { subscription: SubscriptionId(1), number: 1 };
+        let arrival = Delivery { tag, message: Message::default(), redelivered: true };
+        for busy in [
+            Roll { arrivals: vec![arrival], ..roll() },
+            Roll { moving: 1, ..roll() },
+            Roll { in_hand: 1, ..roll() },
+            Roll { away_until: now + SECOND, ..roll() },
+            Roll { last_delivery: now + SECOND, ..roll() },
+            Roll { link: Link::Opening, ..roll() },
+        ] {
+            assert!(!busy.can_be_counted(now + QUIET));
+        }
+    }
+}
