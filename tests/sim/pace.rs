@@ -2,7 +2,8 @@
 //!
 //! Within one life of the daemon no window of a second or of a minute holds more requests than its limit. A daemon does not know
 //! what left before it was started; it behaves as if that had been the limit all along, so from its start on its requests come at
-//! the limit's even pace at most. What a disk has held back leaves as soon as it is written, in one go: that is not promised away.
+//! the limit's even pace at most, but for one that is let go early because it will not be there before its time. What a disk has
+//! held back leaves as soon as it is written, in one go: that is not promised away.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -44,7 +45,7 @@ impl Pace {
         }
         let age = now - began;
         let even = f64::from(limit.second).min(f64::from(limit.minute) / 60.0) * age.as_secs_f64();
-        if age < MINUTE && f64::from(self.count) > even + 1.0 {
+        if age < MINUTE && f64::from(self.count) > even + 2.0 {
             return Err(format!("{} requests in the first {age:?}, limits {limit:?}", self.count));
         }
         Ok(if self.left.len() == limit.minute as usize {
