@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 pub use handle::{CommandError, Handle, Letters};
 pub use note::Note;
 pub use reload::Reload;
-pub use view::{AccountView, CampaignView, DeadLetter, DeadSelection, PauseView, Resumed, WindowView};
+pub use view::{AccountView, CampaignState, CampaignView, DeadLetter, DeadSelection, PauseView, Resumed, WindowView};
 
 use crate::alert::Alerts;
 use crate::broker::Broker;

@@ -5,7 +5,7 @@ mod watch;
 use super::account::{PauseArgs, because, clock};
 use super::ask::confirm;
 use super::client::Client;
-use super::table::{Table, harmless, print, print_json};
+use super::table::{Table, print, print_json};
 use super::words::{count, many, percent, span, state};
 use super::{Exit, Failure, Globals};
 use crate::engine::{CampaignView, Resumed};
@@ -200,7 +200,7 @@ async fn cancel(client: &Client, campaign: &CampaignId, yes: bool) -> Result<Exi
     let open = view.waiting + view.delayed;
     let question = format!(
         "Cancel campaign {campaign} ({})? {} will never be sent; {} sent already. This cannot be undone.",
-        harmless(&state(&view)),
+        state(&view),
         many(open, "job"),
         count(view.sent)
     );
@@ -217,14 +217,14 @@ async fn cancel(client: &Client, campaign: &CampaignId, yes: bool) -> Result<Exi
 pub(super) mod tests {
     use super::*;
     use crate::campaign::{Options, Pause};
-    use crate::engine::PauseView;
+    use crate::engine::{CampaignState, PauseView};
 
     pub(in crate::cli) fn view() -> CampaignView {
         let at = jiff::Timestamp::from_second(1_800_000_000).unwrap();
         CampaignView {
             id: "spring-sale".parse().unwrap(),
             account: "main".parse().unwrap(),
-            state: "running".into(),
+            state: CampaignState::Running,
             options: Options::default(),
             enqueued: 12_345,
             waiting: 10_000,
@@ -266,7 +266,7 @@ pub(super) mod tests {
     fn a_list_fits_a_terminal_and_hides_no_failure() {
         let mut done = view();
         (done.state, done.sent, done.waiting, done.in_flight, done.delayed, done.left) =
-            ("finished".into(), 12_315, 0, 0, 0, None);
+            (CampaignState::Finished, 12_315, 0, 0, 0, None);
         let mut held = view();
         held.account_pause = Some(pause("BILL_001"));
         insta::assert_snapshot!(table(&[view(), done, held]).text());
@@ -275,7 +275,7 @@ pub(super) mod tests {
     #[test]
     fn a_campaign_in_full_says_what_holds_it() {
         let mut held = view();
-        held.state = "paused".into();
+        held.state = CampaignState::Paused;
         held.account_pause = Some(pause("BILL_001: insufficient balance\u{1b}[2J"));
         insta::assert_snapshot!(describe(&held));
     }

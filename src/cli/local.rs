@@ -24,7 +24,8 @@ use crate::campaign::PauseTarget;
 use crate::clock::Clock;
 use crate::dice;
 use crate::engine::{
-    Account, CampaignView, CommandError, DeadSelection, Drained, Engine, Handle, Letters, Parts, PauseView, Settings,
+    Account, CampaignState, CampaignView, CommandError, DeadSelection, Drained, Engine, Handle, Letters, Parts, PauseView,
+    Settings,
 };
 use crate::job::{AccountName, CampaignId};
 use crate::policy::{Rules, Severity};
@@ -145,13 +146,13 @@ impl Eyes {
             // The engine hears of a new campaign a moment after it was announced.
             if let Some(view) = self.look(campaign).await? {
                 progress.campaign(&view)?;
-                if view.state == "cancelled" {
+                if view.state == CampaignState::Cancelled {
                     return Ok(Seen::Over(view));
                 }
-                if view.state == "finished" && (self.nothing_left(campaign) || Instant::now() > news_by) {
+                if view.state == CampaignState::Finished && (self.nothing_left(campaign) || Instant::now() > news_by) {
                     // What was left when the view was taken may have opened it again.
                     let view = self.look(campaign).await?.unwrap_or(view);
-                    if view.state == "finished" {
+                    if view.state == CampaignState::Finished {
                         return Ok(Seen::Over(view));
                     }
                     continue;

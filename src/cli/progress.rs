@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Failure;
 use super::table::print;
 use super::words::{count, many, percent, span, state};
-use crate::engine::CampaignView;
+use crate::engine::{CampaignState, CampaignView};
 
 /// Between two plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
@@ -95,8 +95,8 @@ fn sentence(view: &CampaignView) -> String {
     some(view.cancelled, "cancelled");
     some(view.delayed, "to be retried");
     some(view.waiting + view.in_flight, "waiting");
-    match view.state.as_str() {
-        "running" => {
+    match view.state {
+        CampaignState::Running => {
             words.push(format!("{:.1}/s", view.rate_per_second));
             words.extend(view.left.map(|left| format!("{} left", span(left))));
         }

@@ -15,7 +15,7 @@ use crate::campaign::Options;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::daemon;
-use crate::engine::CampaignView;
+use crate::engine::{CampaignState, CampaignView};
 use crate::policy::Rules;
 use crate::signals::Signals;
 use place::Place;
@@ -152,7 +152,7 @@ impl Work<'_> {
 
     /// Running the command again is the operator's word to go on.
     async fn go_on(&self, view: &CampaignView) -> Result<(), Failure> {
-        if view.enqueued > 0 && view.state != "finished" {
+        if view.enqueued > 0 && view.state != CampaignState::Finished {
             let rest = view.waiting + view.delayed + view.in_flight;
             print(format_args!("going on with campaign {}: {} sent, {} to go", view.id, count(view.sent), count(rest)))?;
         }

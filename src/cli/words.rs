@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::CampaignView;
+use crate::engine::{CampaignState, CampaignView};
 
 /// `12,345`.
 pub(crate) fn count(number: u64) -> String {
@@ -45,11 +45,11 @@ pub(crate) fn span(length: Duration) -> String {
 
 /// A campaign's state as people should read it: dead letters and the account's pause are never hidden behind it.
 pub(crate) fn state(view: &CampaignView) -> String {
-    match (view.state.as_str(), &view.account_pause) {
-        ("finished", _) if view.dead > 0 => format!("finished, {} failed", count(view.dead)),
-        ("finished" | "cancelled", _) => view.state.clone(),
-        (_, Some(_)) if view.pause.is_none() => "paused (account)".to_owned(),
-        _ => view.state.clone(),
+    let held_by_account_alone = view.account_pause.is_some() && view.pause.is_none();
+    match view.state {
+        CampaignState::Finished if view.dead > 0 => format!("finished, {} failed", count(view.dead)),
+        CampaignState::Running | CampaignState::Paused if held_by_account_alone => "paused (account)".to_owned(),
+        state => state.to_string(),
     }
 }
 

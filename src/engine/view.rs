@@ -1,6 +1,7 @@
 //! What the engine shows of itself: plain values for the admin API and the command line.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,8 +18,8 @@ pub struct CampaignView {
     pub id: CampaignId,
     /// The account it sends by.
     pub account: AccountName,
-    /// `running`, `paused`, `cancelled` or `finished`.
-    pub state: String,
+    /// Whether it sends.
+    pub state: CampaignState,
     /// The account it was announced for, when it began with another: jobs that name this one go to the dead letters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced_account: Option<AccountName>,
@@ -62,6 +63,39 @@ pub struct CampaignView {
     /// It is long over and its ledger cleaned up: nobody can tell any more who got it, and nothing of it is sent any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ledger_gone: bool,
+}
+
+/// Where a campaign stands, its own pause and its account's taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CampaignState {
+    /// It sends.
+    Running,
+    /// A pause holds it, its own or its account's.
+    Paused,
+    /// A person called it off.
+    Cancelled,
+    /// Sealed, and every job settled.
+    Finished,
+}
+
+impl CampaignState {
+    /// Nothing of it is sent any more, unless jobs are added or released.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Cancelled | Self::Finished)
+    }
+}
+
+impl fmt::Display for CampaignState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Cancelled => "cancelled",
+            Self::Finished => "finished",
+        })
+    }
 }
 
 /// A pause as operators see it.
@@ -167,4 +201,18 @@ pub struct Resumed {
 
 fn shelf<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<CampaignId, D::Error> {
     CampaignId::shelf(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CampaignState::{self, Cancelled, Finished, Paused, Running};
+
+    #[test]
+    fn a_state_has_the_same_name_on_the_wire_and_for_people() {
+        for (state, name) in [(Running, "running"), (Paused, "paused"), (Cancelled, "cancelled"), (Finished, "finished")] {
+            assert_eq!(serde_json::to_value(state).unwrap(), name);
+            assert_eq!(serde_json::from_value::<CampaignState>(name.into()).unwrap(), state);
+            assert_eq!(state.to_string(), name);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use campaignd::engine::{CampaignState, CampaignView};
 use campaignd::gateway::simulator::{DEFAULT_BALANCE, DEFAULT_KEY};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
@@ -73,7 +74,7 @@ async fn pause_once(world: &mut World, way: Way, goal: u64, before: u64) -> u64 
         Way::Account => drop(world.daemon.post("accounts/main/pause", "{}").await),
         Way::Balance => world.simulator.controls().set_balance(Some(DEFAULT_KEY), 0).unwrap(),
     }
-    let held = |view: &campaignd::engine::CampaignView| view.state == "paused" && view.in_flight == 0;
+    let held = |view: &CampaignView| view.state == CampaignState::Paused && view.in_flight == 0;
     let view = world.daemon.until_campaign("park", "come to rest", held).await;
     let rest = view.waiting + view.delayed;
     assert!(rest < before && rest > 0, "{rest} of {before} wait: this pause proves nothing");

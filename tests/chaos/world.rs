@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use campaignd::engine::CampaignState;
 use campaignd::gateway::simulator::{DEFAULT_KEY, Key, Options, Running, Simulator};
 use campaignd::pacer::Limits;
 use regex::Regex;
@@ -297,7 +298,7 @@ impl World {
                     world.resume_all().await;
                 }
                 for id in &world.campaigns {
-                    if world.sending || world.daemon.campaign(id).await.is_none_or(|view| view.state != "finished") {
+                    if world.sending || world.daemon.campaign(id).await.is_none_or(|view| view.state != CampaignState::Finished) {
                         return false;
                     }
                 }

@@ -1,7 +1,7 @@
 //! Producers make mistakes: what is no job goes to the dead letters with the reason, and the queue goes on.
 
 use campaignd::campaign::Options;
-use campaignd::engine::{AccountView, DeadLetter};
+use campaignd::engine::{AccountView, CampaignState, DeadLetter};
 
 use crate::stage::{Setup, Stage, job_body, people};
 
@@ -47,7 +47,7 @@ async fn what_belongs_to_no_campaign_is_kept_apart() {
 async fn a_campaign_of_an_unknown_account_waits_untouched_until_the_account_is_there() {
     let mut stage = Stage::open(Setup::default()).await;
     stage.enqueue("later", "second", Options::default(), &people(5)).await;
-    let view = stage.until_state("later", "paused").await;
+    let view = stage.until_state("later", CampaignState::Paused).await;
     let pause = view.account_pause.expect("the account holds it").pause;
     assert!(pause.cause.contains("second") && pause.advice.contains("[accounts.second]"), "{pause:?}");
     let account: AccountView = stage.account("second").await.expect("listed");
@@ -59,5 +59,5 @@ async fn a_campaign_of_an_unknown_account_waits_untouched_until_the_account_is_t
     stage.signal("TERM");
     assert!(stage.until_gone().await.success());
     stage.start();
-    assert_eq!(stage.until_state("later", "finished").await.sent, 5);
+    assert_eq!(stage.until_state("later", CampaignState::Finished).await.sent, 5);
 }

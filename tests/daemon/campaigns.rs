@@ -1,6 +1,7 @@
 //! Campaigns in the daemon's hands: pause exactly, resume, cancel, expire, enqueue twice, fair turns.
 
 use campaignd::campaign::Options;
+use campaignd::engine::CampaignState;
 use campaignd::gateway::simulator::Options as SimulatorOptions;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ async fn no_request_starts_after_the_first_bill_001_has_been_read() {
     simulator.keys[0].balance = 100;
     let stage = Stage::open(Setup { simulator, max_in_flight: 16, ..Setup::default() }).await;
     stage.enqueue("broke", "main", Options::default(), &people(400)).await;
-    let view = stage.until_campaign("broke", "pause", |v| v.state == "paused" && v.in_flight == 0).await;
+    let view = stage.until_campaign("broke", "pause", |v| v.state == CampaignState::Paused && v.in_flight == 0).await;
     assert_eq!((view.sent, view.dead), (100, 0));
     let books = stage.simulator.books();
     // Whatever was in flight when the first refusal was read may be refused too, and nothing else.
@@ -23,7 +24,7 @@ async fn no_request_starts_after_the_first_bill_001_has_been_read() {
     assert_eq!(stage.simulator.books().requests, requests, "it does not go on by itself");
     let (status, answer) = stage.post("accounts/main/resume", "{}").await;
     assert_eq!((status, answer["lifted"].as_bool()), (200, Some(true)), "{answer}");
-    assert_eq!(stage.until_state("broke", "finished").await.sent, 400);
+    assert_eq!(stage.until_state("broke", CampaignState::Finished).await.sent, 400);
     assert!(stage.books().values().all(|times| *times == 1));
 }
 
@@ -40,11 +41,11 @@ async fn a_pause_holds_across_a_restart_and_its_jobs_stay_in_the_queue() {
     stage.kill9();
     stage.start();
     stage.until_ready().await;
-    let view = stage.until_state("held", "paused").await;
+    let view = stage.until_state("held", CampaignState::Paused).await;
     assert_eq!((view.sent, view.waiting), (paused.sent, paused.waiting));
     assert_eq!(view.pause.expect("its own").pause.cause, "lunch");
     stage.post("campaigns/held/resume", "{}").await;
-    assert_eq!(stage.until_state("held", "finished").await.sent, 200);
+    assert_eq!(stage.until_state("held", CampaignState::Finished).await.sent, 200);
     assert!(stage.books().values().all(|times| *times == 1));
 }
 
@@ -56,7 +57,7 @@ async fn a_cancelled_campaign_takes_its_jobs_off_the_queue() {
     let (status, answer) = stage.post("campaigns/off/cancel", "{}").await;
     assert_eq!(status, 204, "{answer}");
     let view = stage.until_campaign("off", "be called off", |v| v.waiting == 0 && v.in_flight == 0).await;
-    assert_eq!(view.state, "cancelled");
+    assert_eq!(view.state, CampaignState::Cancelled);
     assert_eq!(view.sent + view.cancelled, 300);
     assert_eq!(stage.books().len() as u64, view.sent);
 }
@@ -67,12 +68,12 @@ async fn the_same_jobs_again_are_sent_to_nobody() {
     for _ in 0..2 {
         stage.enqueue("twice", "main", Options::default(), &people(50)).await;
     }
-    stage.until_state("twice", "finished").await;
+    stage.until_state("twice", CampaignState::Finished).await;
     stage.enqueue("twice", "main", Options::default(), &people(50)).await;
     // A further campaign is behind them in time: when it is through, so are they.
     stage.enqueue("after", "main", Options::default(), &people(5)).await;
-    stage.until_state("after", "finished").await;
-    let view = stage.until_state("twice", "finished").await;
+    stage.until_state("after", CampaignState::Finished).await;
+    let view = stage.until_state("twice", CampaignState::Finished).await;
     assert_eq!((view.enqueued, view.sent), (50, 50));
     let books = stage.books();
     assert!(people(50).iter().skip(5).all(|number| books[number] == 1), "{books:?}");
@@ -94,7 +95,7 @@ async fn a_small_campaign_is_not_stuck_behind_a_large_one() {
     stage.enqueue("large", "main", Options::default(), &people(1_500)).await;
     stage.until_campaign("large", "begin", |v| v.sent > 5).await;
     stage.enqueue("small", "main", Options::default(), &people(30)).await;
-    stage.until_state("small", "finished").await;
+    stage.until_state("small", CampaignState::Finished).await;
     let large = stage.campaign("large").await.unwrap();
-    assert_eq!(large.state, "running", "the small one was through while the large one went on");
+    assert_eq!(large.state, CampaignState::Running, "the small one was through while the large one went on");
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use campaignd::campaign::{OnUnknown, Options};
 use campaignd::dice::Dice;
+use campaignd::engine::CampaignState;
 use campaignd::gateway::simulator::{Fault, Options as SimulatorOptions};
 use rand::{RngExt, SeedableRng};
 
@@ -24,7 +25,7 @@ async fn live_and_die(stage: &mut Stage, id: &str, seed: u64) {
         stage.kill9();
         stage.start();
     }
-    stage.until_state(id, "finished").await;
+    stage.until_state(id, CampaignState::Finished).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,7 +75,7 @@ async fn a_job_during_whose_attempts_the_daemon_dies_is_parked_as_poison() {
         stage.kill9();
         stage.start();
     }
-    let view = stage.until_state("poison", "finished").await;
+    let view = stage.until_state("poison", CampaignState::Finished).await;
     assert_eq!((view.sent, view.dead), (0, 1));
     let letters = stage.until("the letter", async || Some(stage.dead("poison").await).filter(|l| !l.is_empty())).await;
     assert_eq!((letters[0].death.reason.as_str(), letters[0].attempts), ("poison", 3), "{letters:?}");

@@ -1,6 +1,7 @@
 //! Every row of the default policy table, end to end: a magic recipient asks for the reply, the daemon does what the table says.
 
 use campaignd::campaign::{OnUnknown, Options};
+use campaignd::engine::CampaignState;
 use campaignd::gateway::simulator::Fault;
 
 use crate::stage::{Setup, Stage, people};
@@ -21,8 +22,9 @@ async fn rows_that_pause_the_account_until_resumed() {
         stage.enqueue(account, account, Options::default(), &recipients).await;
     }
     for (account, code) in accounts.iter().zip(codes) {
-        let view =
-            stage.until_campaign(account, "pause with nothing under way", |v| v.state == "paused" && v.in_flight == 0).await;
+        let view = stage
+            .until_campaign(account, "pause with nothing under way", |v| v.state == CampaignState::Paused && v.in_flight == 0)
+            .await;
         let pause = view.account_pause.expect("the account holds it").pause;
         assert!(pause.cause.contains(code), "{code}: {}", pause.cause);
         assert_eq!((pause.until, pause.by.as_str()), (None, "policy"), "{code}: until resumed");
@@ -33,7 +35,7 @@ async fn rows_that_pause_the_account_until_resumed() {
         assert_eq!((status, still), (200, format!("campaignd account resume {account}").as_str()), "{answer}");
         let (status, answer) = stage.post(&format!("accounts/{account}/resume"), "{}").await;
         assert_eq!(status, 200, "{answer}");
-        let view = stage.until_state(account, "finished").await;
+        let view = stage.until_state(account, CampaignState::Finished).await;
         assert_eq!((view.sent, view.dead), (31, 0), "{code}");
     }
     // The accounts share the recipients, so each of them got one message from each campaign.
@@ -57,7 +59,7 @@ async fn rows_that_dead_letter_the_recipient() {
     let mut recipients = people(20);
     recipients.extend(rows.iter().map(|(name, ..)| fault(name).recipient(1)));
     stage.enqueue("rows", "main", Options::default(), &recipients).await;
-    let view = stage.until_state("rows", "finished").await;
+    let view = stage.until_state("rows", CampaignState::Finished).await;
     assert_eq!((view.sent, view.dead), (20, rows.len() as u64));
     let letters = stage.dead("rows").await;
     for (name, code, meta) in rows {
@@ -80,7 +82,7 @@ async fn rows_that_wait_or_retry() {
     let mut recipients = people(20);
     recipients.extend(rows.iter().map(|name| fault(name).recipient_times(1, 1)));
     stage.enqueue("rows", "main", Options::default(), &recipients).await;
-    let view = stage.until_state("rows", "finished").await;
+    let view = stage.until_state("rows", CampaignState::Finished).await;
     assert_eq!((view.sent, view.dead), (recipients.len() as u64, 0));
     assert!(stage.books().values().all(|times| *times == 1));
 }
@@ -93,7 +95,7 @@ async fn an_unknown_outcome_is_parked() {
     let mut recipients = people(20);
     recipients.extend(lost.iter().map(|name| fault(name).recipient(1)));
     stage.enqueue("unknown", "main", Options::default(), &recipients).await;
-    let view = stage.until_state("unknown", "finished").await;
+    let view = stage.until_state("unknown", CampaignState::Finished).await;
     assert_eq!((view.sent, view.dead), (20, lost.len() as u64));
     assert!(stage.dead("unknown").await.iter().all(|letter| letter.death.reason == "unknown-outcome"));
     let books = stage.books();
@@ -109,7 +111,7 @@ async fn an_unknown_outcome_is_sent_again_if_the_campaign_says_so() {
     recipients.extend(["reset-before", "close-after"].iter().map(|name| fault(name).recipient_times(1, 1)));
     let options = Options { on_unknown: OnUnknown::Resend, ..Options::default() };
     stage.enqueue("resend", "main", options, &recipients).await;
-    let view = stage.until_state("resend", "finished").await;
+    let view = stage.until_state("resend", CampaignState::Finished).await;
     assert_eq!((view.sent, view.dead), (12, 0));
     assert_eq!(stage.books().len(), 12, "nobody is missing");
 }
@@ -121,12 +123,12 @@ async fn rows_that_pause_the_campaign_once_they_repeat() {
     for (id, name, most) in [("gw", "GW_001", 10), ("bare", "bare-bad-request", 5), ("nobody-knows", "SYS_400", 5)] {
         let bad: Vec<u64> = (0..20).map(|serial| fault(name).recipient(serial)).collect();
         stage.enqueue(id, "main", Options::default(), &bad).await;
-        let view = stage.until_campaign(id, "pause", |v| v.state == "paused" && v.in_flight == 0).await;
+        let view = stage.until_campaign(id, "pause", |v| v.state == CampaignState::Paused && v.in_flight == 0).await;
         assert!(view.pause.is_some() && view.account_pause.is_none(), "{id}: its own pause");
         assert_eq!(view.dead, most, "{id}");
     }
     stage.enqueue("fine", "main", Options::default(), &people(10)).await;
-    assert_eq!(stage.until_state("fine", "finished").await.sent, 10);
+    assert_eq!(stage.until_state("fine", CampaignState::Finished).await.sent, 10);
 }
 
 /// Template missing: the campaign stops at the first answer.
@@ -136,6 +138,6 @@ async fn a_missing_template_pauses_the_campaign_at_once() {
     let mut recipients = people(5);
     recipients.insert(2, fault("meta:132001").recipient_times(1, 1));
     stage.enqueue("template", "main", Options::default(), &recipients).await;
-    let view = stage.until_campaign("template", "pause", |v| v.state == "paused" && v.in_flight == 0).await;
+    let view = stage.until_campaign("template", "pause", |v| v.state == CampaignState::Paused && v.in_flight == 0).await;
     assert!(view.pause.is_some_and(|pause| pause.pause.cause.contains("132001")));
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use campaignd::campaign::Options;
+use campaignd::engine::CampaignState;
 use campaignd::gateway::simulator::{Delay, Options as SimulatorOptions};
 
 use crate::stage::{Setup, Stage, people};
@@ -18,7 +19,7 @@ async fn rabbitmq_restarted_and_killed_in_mid_campaign() {
     stage.until_campaign("mid", "go on after the restart", |v| v.sent > 600).await;
     node.kill9();
     node.boot();
-    let view = stage.until_state("mid", "finished").await;
+    let view = stage.until_state("mid", CampaignState::Finished).await;
     assert_eq!((view.sent, view.dead), (1_500, 0));
     let books = stage.books();
     assert_eq!(books.len(), 1_500);
@@ -37,7 +38,7 @@ async fn a_memory_alarm_delays_and_loses_nothing() {
     node.memory_alarm(true);
     stage.until_campaign("alarm", "go on sending under the alarm", |v| v.sent + v.dead > 200).await;
     node.memory_alarm(false);
-    let view = stage.until_state("alarm", "finished").await;
+    let view = stage.until_state("alarm", CampaignState::Finished).await;
     assert_eq!((view.sent, view.dead), (400, 50));
     assert_eq!(stage.dead("alarm").await.len(), 50);
     assert!(stage.books().values().all(|times| *times == 1));
@@ -55,7 +56,7 @@ async fn sigterm_finishes_what_is_in_flight_and_exits_0() {
     assert_eq!(status.code(), Some(0), "{}", stage.log());
     let sent_before = stage.books().len();
     stage.start();
-    let view = stage.until_state("drain", "finished").await;
+    let view = stage.until_state("drain", CampaignState::Finished).await;
     assert_eq!((view.sent, view.dead), (200, 0), "nothing in flight was left unknown; {sent_before} were sent before");
     assert!(stage.books().values().all(|times| *times == 1));
 }
@@ -73,7 +74,7 @@ async fn a_second_sigterm_exits_at_once_and_still_loses_nothing() {
     assert!(gone.is_ok(), "it waits for answers that take 20 s");
     stage.simulator.controls().set_delay(Delay::default());
     stage.start();
-    let view = stage.until_state("now", "finished").await;
+    let view = stage.until_state("now", CampaignState::Finished).await;
     assert_eq!((view.sent, view.dead), (7, 3), "the three under way are unknown and parked");
     assert!(stage.books().values().all(|times| *times == 1));
 }

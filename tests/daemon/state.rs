@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use campaignd::campaign::Options;
-use campaignd::engine::CampaignView;
+use campaignd::engine::{CampaignState, CampaignView};
 use campaignd::gateway::simulator::Options as SimulatorOptions;
 
 use crate::stage::{Setup, Stage, people};
@@ -22,7 +22,7 @@ fn steady() -> Setup {
 
 /// The campaign runs to its end: everybody has the message once, or is in the dead letters as unknown.
 async fn everybody_is_accounted_for(stage: &Stage, id: &str) -> CampaignView {
-    let view = stage.until_state(id, "finished").await;
+    let view = stage.until_state(id, CampaignState::Finished).await;
     assert!(view.counts_since.is_some(), "{view:?}");
     let books = stage.books();
     assert!(books.values().all(|times| *times == 1), "somebody got it twice");
@@ -84,7 +84,7 @@ async fn pauses_outlive_a_state_directory_that_is_gone() {
     stage.stop().await;
     fs::remove_dir_all(stage.state()).unwrap();
     stage.start();
-    let view = stage.until_state("gone", "paused").await;
+    let view = stage.until_state("gone", CampaignState::Paused).await;
     assert_eq!(view.account_pause.expect("the account's").pause.cause, "lunch");
     assert_eq!(stage.simulator.books().requests, before, "a request started while the account was paused");
     let (status, answer) = stage.post("accounts/main/resume", "{}").await;
@@ -140,8 +140,8 @@ async fn what_a_person_did_after_the_backup_still_holds_once_it_is_put_back() {
     copy(&backup, &stage.state());
     stage.start();
     stage.logged("the end of 2;").await;
-    stage.until_state("off", "cancelled").await;
-    let view = stage.until_state("held", "paused").await;
+    stage.until_state("off", CampaignState::Cancelled).await;
+    let view = stage.until_state("held", CampaignState::Paused).await;
     assert_eq!(view.pause.expect("its own").pause.cause, "lunch");
     assert_eq!(stage.simulator.books().requests, before, "a request started that a person had held or called off");
 }
@@ -169,7 +169,7 @@ async fn on_a_full_disk_nothing_is_sent_and_it_goes_on_by_itself_when_there_is_r
     assert_eq!(stage.simulator.books().requests, requests, "a request left whose attempt was not durable");
     assert_eq!(stage.log_count("nothing is sent: no space left"), 1, "one alert: {}", stage.log());
     fs::remove_file(&filler).unwrap();
-    let view = stage.until_state("full", "finished").await;
+    let view = stage.until_state("full", CampaignState::Finished).await;
     assert_eq!((view.sent, view.dead), (JOBS, 0));
     assert!(stage.books().values().all(|times| *times == 1));
     stage.kill9();

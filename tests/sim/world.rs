@@ -10,7 +10,7 @@ use campaignd::alert::Alerts;
 use campaignd::campaign::{OnUnknown, PauseTarget};
 use campaignd::clock::Clock;
 use campaignd::dice::Dice;
-use campaignd::engine::{Account, CampaignView, Engine, Handle, Parts, Settings};
+use campaignd::engine::{Account, CampaignState, CampaignView, Engine, Handle, Parts, Settings};
 use campaignd::gateway::Gateway;
 use campaignd::job::{AccountName, CampaignId};
 use campaignd::pacer::Limits;
@@ -308,7 +308,7 @@ impl World {
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(Duration::from_secs(60));
             let views = self.look(life).await;
-            let over = |view: &CampaignView| matches!(view.state.as_str(), "finished" | "cancelled");
+            let over = |view: &CampaignView| view.state.is_over();
             if views.len() == self.producers.len()
                 && views.iter().all(over)
                 && self.broker.left() == 0
@@ -332,7 +332,7 @@ impl World {
                 self.witness.violation(format!("counts do not add up: {v:?}"));
             }
             let bodies = || self.broker.dead(&v.id).into_iter().map(|letter| letter.body).collect::<BTreeSet<_>>();
-            if v.state == "finished" && (bodies().len() as u64) < v.dead {
+            if v.state == CampaignState::Finished && (bodies().len() as u64) < v.dead {
                 self.witness.violation(format!("said to be finished with {} on the shelf: {v:?}", bodies().len()));
             }
         }

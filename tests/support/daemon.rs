@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use campaignd::engine::{AccountView, CampaignView, DeadLetter};
+use campaignd::engine::{AccountView, CampaignState, CampaignView, DeadLetter};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
@@ -132,7 +132,7 @@ impl Daemon {
     }
 
     /// Waits until the campaign is in this state.
-    pub(crate) async fn until_state(&self, id: &str, state: &str) -> CampaignView {
+    pub(crate) async fn until_state(&self, id: &str, state: CampaignState) -> CampaignView {
         self.until_campaign(id, &format!("be {state}"), |view| view.state == state).await
     }
 

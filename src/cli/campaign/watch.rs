@@ -10,7 +10,7 @@ use crate::cli::client::Client;
 use crate::cli::progress::Progress;
 use crate::cli::table::print;
 use crate::cli::words::state;
-use crate::engine::{CampaignView, PauseView};
+use crate::engine::{CampaignState, CampaignView, PauseView};
 use crate::exit::{Exit, Failure};
 use crate::job::CampaignId;
 use crate::signals::Signals;
@@ -72,11 +72,11 @@ async fn look(client: &Client, campaign: &CampaignId, seen: &mut Option<Instant>
 
 /// A pause that ends by itself is no end.
 fn ending(view: &CampaignView) -> Option<Exit> {
-    match view.state.as_str() {
-        "finished" => Some(Exit::Ok),
-        "cancelled" if view.waiting + view.delayed + view.in_flight == 0 => Some(Exit::Ok),
-        "cancelled" => None,
-        _ => holding(view).map(|_| Exit::TempFail),
+    match view.state {
+        CampaignState::Finished => Some(Exit::Ok),
+        CampaignState::Cancelled if view.waiting + view.delayed + view.in_flight == 0 => Some(Exit::Ok),
+        CampaignState::Cancelled => None,
+        CampaignState::Running | CampaignState::Paused => holding(view).map(|_| Exit::TempFail),
     }
 }
 
@@ -87,7 +87,7 @@ fn holding(view: &CampaignView) -> Option<&PauseView> {
 
 fn closing(view: &CampaignView) -> String {
     match holding(view) {
-        Some(pause) if view.state != "finished" && view.state != "cancelled" => {
+        Some(pause) if !view.state.is_over() => {
             format!("campaign {} is {}: {}", view.id, state(view), because(pause))
         }
         _ => describe(view),
@@ -117,12 +117,12 @@ mod tests {
             },
             lift_with: "x".into(),
         };
-        seen.state = "paused".into();
+        seen.state = CampaignState::Paused;
         seen.account_pause = Some(pause(Some(since)));
         assert_eq!(ending(&seen), None);
         seen.pause = Some(pause(None));
         assert_eq!(ending(&seen), Some(Exit::TempFail));
-        seen.state = "cancelled".into();
+        seen.state = CampaignState::Cancelled;
         assert_eq!(ending(&seen), None);
         (seen.waiting, seen.delayed, seen.in_flight) = (0, 0, 0);
         assert_eq!(ending(&seen), Some(Exit::Ok));

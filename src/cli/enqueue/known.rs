@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use crate::cli::client::Client;
 use crate::config::Config;
-use crate::engine::CampaignView;
+use crate::engine::{CampaignState, CampaignView};
 use crate::job::{AccountName, CampaignId};
 
 /// Longest wait for the daemon. Without it nothing is known: the jobs wait at the broker, and it decides when it is there.
@@ -25,7 +25,7 @@ pub(in crate::cli) fn over_for_good(view: &CampaignView) -> Option<String> {
         let why = "is long over and its ledger cleaned up: nobody can tell any more who got it, so nothing of it is sent again";
         return Some(format!("campaign {id} {why}. Use another campaign id"));
     }
-    (view.state == "cancelled")
+    (view.state == CampaignState::Cancelled)
         .then(|| format!("campaign {id} was cancelled: nothing of it is sent any more. Use another campaign id"))
 }
 
@@ -46,9 +46,9 @@ mod tests {
     #[test]
     fn an_id_that_is_over_for_good_is_refused_with_its_reason() {
         assert_eq!(over_for_good(&view()), None);
-        let cancelled = CampaignView { state: "cancelled".into(), ..view() };
+        let cancelled = CampaignView { state: CampaignState::Cancelled, ..view() };
         assert!(over_for_good(&cancelled).is_some_and(|why| why.contains("cancelled")));
-        let old = CampaignView { state: "finished".into(), ledger_gone: true, ..view() };
+        let old = CampaignView { state: CampaignState::Finished, ledger_gone: true, ..view() };
         assert!(over_for_good(&old).is_some_and(|why| why.contains("nobody can tell any more who got it")));
         assert_eq!(over_for_good(&CampaignView { ledger_gone: false, ..old }), None, "a finished one goes on");
     }

@@ -12,6 +12,7 @@ use super::remnant::Remnant;
 use super::roll::{Link, NoteState, Roll};
 use super::{Gauge, Lane};
 use crate::campaign::Phase;
+use crate::engine::CampaignState;
 use crate::job::CampaignId;
 
 /// A campaign at rest is looked at this often all the same: the wall clock, by which ledgers are cleaned up, may jump.
@@ -93,10 +94,10 @@ impl Lane {
 impl Roll {
     fn to_show(&self, account_open: bool) -> Shown {
         match self.state(account_open) {
-            "running" if self.subscription().is_some() => Shown::Linked,
-            "running" => Shown::Unlinked,
-            "paused" => Shown::Paused,
-            _ => Shown::Not,
+            CampaignState::Running if self.subscription().is_some() => Shown::Linked,
+            CampaignState::Running => Shown::Unlinked,
+            CampaignState::Paused => Shown::Paused,
+            CampaignState::Cancelled | CampaignState::Finished => Shown::Not,
         }
     }
 

@@ -11,10 +11,10 @@ use super::looks::Shown;
 use super::remnant::Remnant;
 use crate::broker::{Delivery, Subscription, SubscriptionId, Tag};
 use crate::campaign::{Campaign, Pause, Phase};
-use crate::engine::Note;
 use crate::engine::gate::Gate;
 use crate::engine::handle::Answer;
 use crate::engine::meter::Meter;
+use crate::engine::{CampaignState, Note};
 
 /// A campaign in its lane.
 pub(super) struct Roll {
@@ -207,13 +207,13 @@ impl Roll {
         }
     }
 
-    /// `running`, `paused`, `cancelled` or `finished`.
-    pub(super) fn state(&self, account_open: bool) -> &'static str {
+    /// Where it stands, as operators see it.
+    pub(super) fn state(&self, account_open: bool) -> CampaignState {
         match self.campaign.phase {
-            Phase::Cancelled => "cancelled",
-            Phase::Finished => "finished",
-            Phase::Running if account_open && self.gate.is_open() => "running",
-            Phase::Running => "paused",
+            Phase::Cancelled => CampaignState::Cancelled,
+            Phase::Finished => CampaignState::Finished,
+            Phase::Running if account_open && self.gate.is_open() => CampaignState::Running,
+            Phase::Running => CampaignState::Paused,
         }
     }
 }
@@ -273,7 +273,7 @@ mod tests {
             let roll = roll(Phase::Running, held.then(pause), now);
             assert_eq!(roll.wants_link(account_open), sends);
             assert_eq!(roll.may_begin(account_open), sends);
-            assert_eq!(roll.state(account_open), if sends { "running" } else { "paused" });
+            assert_eq!(roll.state(account_open), if sends { CampaignState::Running } else { CampaignState::Paused });
             assert_eq!(roll.noted().pause, held.then(pause));
         }
     }
@@ -281,7 +281,9 @@ mod tests {
     #[test]
     fn one_that_is_over_is_worked_off_though_paused_and_consumed_only_while_something_is_left() {
         let now = Instant::now();
-        for (phase, state, leftovers) in [(Phase::Cancelled, "cancelled", true), (Phase::Finished, "finished", false)] {
+        for (phase, state, leftovers) in
+            [(Phase::Cancelled, CampaignState::Cancelled, true), (Phase::Finished, CampaignState::Finished, false)]
+        {
             let mut roll = roll(phase, Some(pause()), now);
             assert_eq!((roll.state(true), roll.state(false)), (state, state));
             assert_eq!(roll.may_begin(false), phase == Phase::Finished, "what is cancelled only once the broker knows");

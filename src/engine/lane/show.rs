@@ -4,26 +4,26 @@ use std::time::Duration;
 
 use super::Lane;
 use crate::engine::show::{account_pause, campaign_pause};
-use crate::engine::view::{AccountView, CampaignView, WindowView};
+use crate::engine::view::{AccountView, CampaignState, CampaignView, WindowView};
 
 impl Lane {
     pub(super) fn campaign_views(&mut self) -> Vec<CampaignView> {
         let now = self.clock.now();
         let open = self.is_open();
         let account = self.account_pause().map(|pause| account_pause(&self.account, pause));
-        let running = self.rolls.values().filter(|roll| roll.state(open) == "running").count().max(1);
+        let running = self.rolls.values().filter(|roll| roll.state(open) == CampaignState::Running).count().max(1);
         let share = self.pacer.rate().map(|rate| rate / running as f64);
         let views = self.rolls.values_mut().map(|roll| {
             let counts = &roll.campaign.counts;
             let rate = roll.meter.per_second(now);
             let state = roll.state(open);
             let speed = if rate > 0.0 { Some(rate) } else { share };
-            let left = speed.filter(|_| state == "running").map(|speed| counts.open() as f64 / speed);
+            let left = speed.filter(|_| state == CampaignState::Running).map(|speed| counts.open() as f64 / speed);
             CampaignView {
                 id: roll.campaign.id.clone(),
                 account: roll.campaign.account.clone(),
                 announced_account: roll.campaign.announced_account.clone(),
-                state: state.to_owned(),
+                state,
                 options: roll.campaign.options,
                 enqueued: counts.enqueued(),
                 waiting: counts.waiting(),
@@ -38,7 +38,7 @@ impl Lane {
                 rate_per_second: rate,
                 left: left.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
                 pause: roll.gate.pause().map(|pause| campaign_pause(&roll.campaign.id, pause)),
-                account_pause: account.clone().filter(|_| matches!(state, "paused")),
+                account_pause: account.clone().filter(|_| state == CampaignState::Paused),
                 created: roll.campaign.created,
                 ended: roll.campaign.ended,
                 counts_since: roll.campaign.counts_since,

@@ -45,10 +45,9 @@ impl World {
         tokio::time::sleep(Duration::from_secs(5)).await;
         let again = self.look(&life).await;
         self.stop(&mut life).await;
-        let told =
-            |views: &[CampaignView]| views.iter().map(|v| (v.state.clone(), v.enqueued, v.sent, v.dead)).collect::<Vec<_>>();
+        let told = |views: &[CampaignView]| views.iter().map(|v| (v.state, v.enqueued, v.sent, v.dead)).collect::<Vec<_>>();
         let expected: Vec<_> =
-            before.iter().map(|v| ("finished".to_owned(), v.enqueued + STRAYS, v.sent, v.dead + STRAYS)).collect();
+            before.iter().map(|v| (CampaignState::Finished, v.enqueued + STRAYS, v.sent, v.dead + STRAYS)).collect();
         for told in [told(&after), told(&again)] {
             if told != expected {
                 self.witness.violation(format!("strays are counted as {told:?}, not {expected:?}"));
