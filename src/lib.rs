@@ -18,6 +18,7 @@ pub mod gateway;
 pub mod job;
 #[cfg(any(test, fuzzing))]
 pub mod laws;
+mod lock;
 pub mod logging;
 pub mod notify;
 pub mod outcome;

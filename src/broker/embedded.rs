@@ -24,7 +24,7 @@ mod writer;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -37,6 +37,7 @@ use crate::clock::Clock;
 pub use crate::disk::OpenError;
 use crate::disk::{Fault, Group, Lock, Opening, Slot, prepare_dir};
 use crate::job::CampaignId;
+use crate::lock::lock;
 use open::Found;
 use pump::{Guard, Pump};
 use queue::{QueueName, Record};
@@ -71,12 +72,12 @@ struct Shared {
 
 impl Shared {
     fn queue(&self, name: &QueueName) -> Arc<Queue> {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queues = lock(&self.queues);
         Arc::clone(queues.entry(name.clone()).or_insert_with(|| Queue::new(name.clone(), &Record::default())))
     }
 
     fn unsubscribe(&self, id: SubscriptionId) {
-        self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        lock(&self.subscriptions).remove(&id);
     }
 }
 
@@ -130,7 +131,7 @@ impl Broker for Embedded {
         if !queue.begin(id) {
             return Err(BrokerError::Denied(format!("there is no queue for {source:?}; prepare it first")));
         }
-        self.shared.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&queue));
+        lock(&self.shared.subscriptions).insert(id, Arc::clone(&queue));
         let shared = Arc::downgrade(&self.shared);
         let pump = Pump {
             id,
@@ -150,8 +151,7 @@ impl Broker for Embedded {
         while let Some(first) = rest.first() {
             let (run, later) = rest.split_at(rest.iter().take_while(|tag| tag.subscription == first.subscription).count());
             rest = later;
-            let queue =
-                self.shared.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).get(&first.subscription).cloned();
+            let queue = lock(&self.shared.subscriptions).get(&first.subscription).cloned();
             let Some(queue) = queue else { continue };
             let taken = queue.settle(run);
             if !taken.is_empty() {

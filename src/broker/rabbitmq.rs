@@ -18,7 +18,7 @@ mod topology;
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -41,6 +41,7 @@ use super::{ANNOUNCEMENT, Broker, BrokerError, Event, Message, Prepared, Source,
 use crate::clock::Clock;
 use crate::dice;
 use crate::job::CampaignId;
+use crate::lock::lock;
 
 /// How to reach RabbitMQ, and how patient to be.
 #[derive(Debug, Clone)]
@@ -167,7 +168,7 @@ impl RabbitMq {
 
     /// Ends all subscriptions and closes the connections. Whatever is unsettled goes back to its queue.
     pub async fn close(&self) {
-        self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+        lock(&self.supervisor).abort_all();
         self.consumers.shut();
         self.link.shut().await;
     }

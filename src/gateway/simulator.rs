@@ -193,8 +193,3 @@ const fn spread(value: u64) -> u64 {
 fn fraction(bits: u64) -> f64 {
     (bits >> 11) as f64 / (1_u64 << 53) as f64
 }
-
-/// A lock nobody can poison for the others: what it guards is whole between any two statements.
-fn hold<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}

@@ -1,13 +1,14 @@
 //! What is known of a queue while the process runs: how far it was handed out, to whom, and what came back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
 use super::message::Whole;
 use super::queue::{QueueName, Record};
 use crate::broker::{Delivery, Message, SubscriptionId, Tag};
+use crate::lock::lock;
 
 /// A queue and everybody who waits for something of it.
 pub(super) struct Queue {
@@ -92,7 +93,7 @@ impl Queue {
     }
 
     fn view(&self) -> MutexGuard<'_, View> {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.view)
     }
 
     fn changed(&self) {

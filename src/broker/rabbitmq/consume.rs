@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use super::names::{self, short};
 use super::pool::Lease;
 use super::runs::Window;
 use crate::broker::{BrokerError, Delivery, Event, Message, Source, Subscription, SubscriptionId, Tag};
+use crate::lock::lock;
 
 /// How long a channel may take to close before it is dropped.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
@@ -181,8 +182,4 @@ impl Pump {
             redelivered: delivery.redelivered,
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

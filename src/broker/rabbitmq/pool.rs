@@ -3,7 +3,7 @@
 //! lapin never uses a channel's number in peace again after RabbitMQ has ended a channel of that number: whatever is opened with it
 //! fails by the old error. So a connection gives out each number once and is then replaced.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Settings, connect, topology};
 use crate::broker::BrokerError;
+use crate::lock::lock;
 
 /// How long a connection stays that nobody uses: campaigns come and go.
 const IDLE: Duration = Duration::from_secs(5);
@@ -175,8 +176,4 @@ async fn close(connections: Vec<Pooled>) {
     let goodbyes = connections.iter().map(|pooled| pooled.connection.close(200, "OK".into()));
     // Closing races with channels being dropped; the sockets end in any case.
     let _ = timeout(CLOSE_LIMIT, join_all(goodbyes)).await;
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,6 @@
 //! Publishing with confirms. Every confirm is awaited by itself; a refusal costs the channel it came on.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation};
@@ -10,6 +10,7 @@ use super::errors::{call, is_missing, reply_code};
 use super::link::Wire;
 use super::names::short;
 use crate::broker::BrokerError;
+use crate::lock::lock;
 
 /// How many messages may be waiting for their confirm, over all channels.
 pub(super) const IN_FLIGHT: usize = 512;
@@ -107,10 +108,6 @@ impl Outlets {
             *slot = None; // closes when the last publish in flight on it is done
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn confirming(wire: &Wire) -> Result<Channel, BrokerError> {

@@ -1,7 +1,7 @@
 //! Declares what must exist, and makes and removes campaign queues so that neither a crash nor a late message loses a job.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use lapin::options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
@@ -14,6 +14,7 @@ use super::errors::{call, has_no_leader, is_missing};
 use super::link::Wire;
 use super::names::{self, DEAD, INTAKE, JOBS, NOTES, STEPS, short};
 use crate::broker::{BrokerError, Prepared, Source};
+use crate::lock::lock;
 
 /// A quorum queue whose node dies within 1.5 s of its declaration comes back without a leader, although publishes to it were
 /// confirmed (measured on 3.10.8 and 4.0.5). Nothing is routed to a queue before it is this old.
@@ -278,8 +279,8 @@ impl Nursery {
         self.young().get(name).copied()
     }
 
-    fn young(&self) -> std::sync::MutexGuard<'_, HashMap<String, Young>> {
-        self.young.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn young(&self) -> MutexGuard<'_, HashMap<String, Young>> {
+        lock(&self.young)
     }
 }
 

@@ -1,12 +1,13 @@
 //! Connections kept for the next request, and closed before the gateway would close them.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::connection::Connection;
+use crate::lock::lock;
 
 /// An idle connection is closed after this long: before common servers close theirs (Node.js: 5 s), since a request that
 /// meets a closing connection has an unknown outcome.
@@ -69,8 +70,4 @@ async fn sweep(shelf: Arc<Mutex<Shelf>>) {
             return;
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -13,8 +13,9 @@ use super::delay::Delay;
 use super::fault::Fault;
 use super::post::Post;
 use super::state::State;
-use super::{Options, hold, spread};
+use super::{Options, spread};
 use crate::clock::Clock;
+use crate::lock::lock;
 use crate::pacer::Limits;
 
 /// Steers a simulated gateway. Clones steer the same one.
@@ -58,12 +59,12 @@ impl Controls {
     /// A copy of the books as they are now. With a million recipients it takes some 40 MB.
     #[must_use]
     pub fn books(&self) -> Books {
-        hold(&self.0.state).books.clone()
+        lock(&self.0.state).books.clone()
     }
 
     /// Reads the books without a copy. Nothing is answered meanwhile.
     pub fn read_books<T>(&self, read: impl FnOnce(&Books) -> T) -> T {
-        read(&hold(&self.0.state).books)
+        read(&lock(&self.0.state).books)
     }
 
     /// The balance of this key.
@@ -71,7 +72,7 @@ impl Controls {
     /// # Errors
     /// When there is no such key.
     pub fn balance(&self, key: &str) -> Result<i64, NoSuchKey> {
-        hold(&self.0.state).accounts.get(key).map(|account| account.balance).ok_or(NoSuchKey)
+        lock(&self.0.state).accounts.get(key).map(|account| account.balance).ok_or(NoSuchKey)
     }
 
     /// Sets the balance of one key or of all.
@@ -108,26 +109,26 @@ impl Controls {
 
     /// Replaces the faults by rate: each with its share of requests in per cent.
     pub fn set_faults(&self, faults: Vec<(Fault, f64)>) {
-        hold(&self.0.state).faults = faults;
+        lock(&self.0.state).faults = faults;
     }
 
     /// Changes how long requests and answers take that come from now on.
     pub fn set_delay(&self, delay: Delay) {
-        *hold(&self.0.delay) = delay;
+        *lock(&self.0.delay) = delay;
     }
 
     /// Forgets every request, and empties the windows; keys, balances, faults and latency stay.
     pub fn reset(&self) {
-        hold(&self.0.state).reset();
+        lock(&self.0.state).reset();
     }
 
     pub(super) fn keys(&self) -> Vec<(String, KeyReport)> {
         let report = |a: &Account| KeyReport { limits: a.limits(), balance: a.balance, state: a.state };
-        hold(&self.0.state).accounts.iter().map(|(key, account)| (key.clone(), report(account))).collect()
+        lock(&self.0.state).accounts.iter().map(|(key, account)| (key.clone(), report(account))).collect()
     }
 
     pub(super) fn faults(&self) -> Vec<(Fault, f64)> {
-        hold(&self.0.state).faults.clone()
+        lock(&self.0.state).faults.clone()
     }
 
     /// The newest arrivals that came later than this, oldest first, at most so many.
@@ -141,20 +142,20 @@ impl Controls {
 
     /// The ways of one request, up and down.
     pub(super) fn delay(&self) -> (Duration, Duration) {
-        let delay = *hold(&self.0.delay);
+        let delay = *lock(&self.0.delay);
         let nth = self.0.rolls.fetch_add(1, Ordering::Relaxed);
         delay.roll(self.0.seed ^ spread(nth))
     }
 
     pub(super) fn judge(&self, post: &Post<'_>) -> Verdict {
-        let mut state = hold(&self.0.state);
+        let mut state = lock(&self.0.state);
         // Read under the lock, so that the windows never see time go back.
         let now = u64::try_from(self.0.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         state.judge(now, post)
     }
 
     fn change(&self, key: Option<&str>, change: impl Fn(&mut Account)) -> Result<(), NoSuchKey> {
-        let mut state = hold(&self.0.state);
+        let mut state = lock(&self.0.state);
         match key {
             Some(key) => state.accounts.get_mut(key).map(change).ok_or(NoSuchKey),
             None => {
