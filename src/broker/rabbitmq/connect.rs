@@ -1,4 +1,4 @@
-//! Opening one connection, within a time limit, and telling apart why it did not open.
+//! Opening one connection and closing it, each within a time limit, and telling apart why it did not open.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use lapin::tcp::OwnedTLSConfig;
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
 use secrecy::ExposeSecret;
+use tokio::time::timeout;
 
 use super::Settings;
 use super::errors::reply_code;
@@ -14,6 +15,8 @@ use crate::broker::BrokerError;
 /// RabbitMQ's own default. lapin has room for 32 frames in each direction; told the size beforehand it takes memory as it fills it,
 /// else 8 MiB at once, and of a broker without any limit more than there is.
 const FRAME_MAX: u32 = 131_072;
+/// How long a goodbye may take, to a connection or to one of its channels.
+pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Why no connection could be opened. None of its texts holds the password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,7 +96,7 @@ pub(super) async fn open(settings: &Settings, name: &str) -> Result<Connection, 
     let runtime = lapin::runtime::default_runtime().map_err(|e| ConnectError::Settings(e.to_string()))?;
     let opening = Connection::connect_uri_with_config(uri, properties, tls(settings).await?, runtime);
     // lapin has no time limit of its own here: a frozen broker would hold the handshake for ever.
-    let error = match tokio::time::timeout(settings.connect_timeout, opening).await {
+    let error = match timeout(settings.connect_timeout, opening).await {
         Ok(Ok(connection)) => return Ok(connection),
         Ok(Err(error)) => error,
         Err(_) => return Err(ConnectError::Unreachable { at, reason: no_answer(settings.connect_timeout) }),
@@ -103,6 +106,11 @@ pub(super) async fn open(settings: &Settings, name: &str) -> Result<Connection, 
         Some(530) => ConnectError::Vhost { at, user, vhost },
         _ => ConnectError::Unreachable { at, reason: error.to_string() },
     })
+}
+
+/// Says goodbye. Closing races with channels being dropped; the socket ends in any case.
+pub(super) async fn close(connection: &Connection) {
+    let _ = timeout(CLOSE_LIMIT, connection.close(200, "OK".into())).await;
 }
 
 fn no_answer(limit: Duration) -> String {

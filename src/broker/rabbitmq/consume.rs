@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -15,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::connect::CLOSE_LIMIT;
 use super::errors::{call, is_missing};
 use super::headers::from_amqp;
 use super::link::Wire;
@@ -23,9 +23,6 @@ use super::pool::Lease;
 use super::runs::Window;
 use crate::broker::{BrokerError, Delivery, Event, Message, Source, Subscription, SubscriptionId, Tag};
 use crate::lock::lock;
-
-/// How long a channel may take to close before it is dropped.
-const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Subscriptions are numbered through the whole process.
 static NEXT: AtomicU64 = AtomicU64::new(1);

@@ -21,8 +21,6 @@ use crate::broker::BrokerError;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// How often the connections are looked at, should lapin not tell of their end.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a goodbye may take.
-const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 /// What connections are for, as RabbitMQ lists them.
 const CONSUME: &str = "consume";
 const CALL: &str = "declare";
@@ -106,9 +104,8 @@ impl Wire {
     }
 
     async fn close(&self) {
-        // Closing races with channels being dropped; the sockets end in any case.
-        let publish = timeout(CLOSE_LIMIT, self.publish.close(200, "OK".into()));
-        let _ = tokio::join!(publish, self.consuming.shut(), self.calling.shut(), self.trials.shut());
+        let publish = connect::close(&self.publish);
+        tokio::join!(publish, self.consuming.shut(), self.calling.shut(), self.trials.shut());
     }
 }
 

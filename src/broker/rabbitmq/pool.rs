@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use lapin::{Channel, Connection};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{Settings, connect, topology};
 use crate::broker::BrokerError;
@@ -17,8 +17,6 @@ use crate::lock::lock;
 
 /// How long a connection stays that nobody uses: campaigns come and go.
 const IDLE: Duration = Duration::from_secs(5);
-/// How long a goodbye may take.
-const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Connections for one purpose.
 pub(super) struct Pool {
@@ -173,7 +171,5 @@ fn shut() -> BrokerError {
 }
 
 async fn close(connections: Vec<Pooled>) {
-    let goodbyes = connections.iter().map(|pooled| pooled.connection.close(200, "OK".into()));
-    // Closing races with channels being dropped; the sockets end in any case.
-    let _ = timeout(CLOSE_LIMIT, join_all(goodbyes)).await;
+    join_all(connections.iter().map(|pooled| connect::close(&pooled.connection))).await;
 }
