@@ -130,6 +130,15 @@ impl Router {
         self.lanes.insert(name.clone(), LaneEnd { commands, gauge });
     }
 
+    /// Gives an account a lane if it has none; whether it had none.
+    fn ensure_lane(&mut self, name: &AccountName) -> bool {
+        let new = !self.lanes.contains_key(name);
+        if new {
+            self.add_lane(name, Vec::new());
+        }
+        new
+    }
+
     pub(super) async fn run(mut self, shutdown: impl Future<Output = ()>) -> Drained {
         let mut shutdown = pin!(shutdown);
         let (stop, stopped) = watch::channel(false);
@@ -268,9 +277,8 @@ impl Router {
     ) {
         let known = self.accounts.get(&campaign).cloned();
         let account = known.or(asked).or_else(|| self.default_account()).unwrap_or_else(AccountName::unnamed);
-        if !self.lanes.contains_key(&account) {
+        if self.ensure_lane(&account) {
             tracing::error!(campaign = %campaign, account = %account, "the account does not stand in the configuration; its campaign waits");
-            self.add_lane(&account, Vec::new());
         }
         self.accounts.insert(campaign.clone(), account.clone());
         let Some(lane) = self.lanes.get(&account) else { return };

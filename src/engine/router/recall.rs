@@ -116,12 +116,6 @@ impl Router {
         changes
     }
 
-    fn ensure_lane(&mut self, account: &AccountName) {
-        if !self.lanes.contains_key(account) {
-            self.add_lane(account, Vec::new());
-        }
-    }
-
     fn restore_pause(&mut self, account: AccountName, pause: Pause) -> Option<Change> {
         let lane = self.unstarted.iter_mut().find(|lane| *lane.account() == account)?;
         tracing::warn!(%account, cause = pause.cause, "paused, as it was before the ledger was lost");

@@ -17,9 +17,8 @@ impl Router {
         let Reload { accounts, rules, settings } = reload;
         (self.parts.accounts, self.parts.rules, self.parts.settings) = (accounts, rules, settings);
         for name in self.configured() {
-            if !self.lanes.contains_key(&name) {
+            if self.ensure_lane(&name) {
                 tracing::info!(account = %name, "a new account");
-                self.add_lane(&name, Vec::new());
             }
         }
     }
