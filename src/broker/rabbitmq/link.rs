@@ -43,6 +43,7 @@ pub(super) struct Wire {
     first: Arc<Connection>,
     /// Declare, count and delete; here a channel ends whenever something is not as it was thought to be.
     calling: Pool,
+    /// As many as fit on one connection: others wait. Without it the pool would open a connection more for them.
     calls: Semaphore,
     /// Consume and acknowledge: as many as the subscriptions need. The loss of one is the loss of the wire.
     consuming: Pool,
