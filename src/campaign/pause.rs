@@ -63,6 +63,20 @@ impl Pause {
         Self { since, ..winner }
     }
 
+    /// A pause for tests; each changes what matters to it.
+    #[cfg(test)]
+    pub(crate) fn example(until: Option<Timestamp>) -> Self {
+        Self {
+            cause: "c".into(),
+            rule: None,
+            since: Timestamp::UNIX_EPOCH,
+            until,
+            by: "operator".into(),
+            advice: String::new(),
+            probe: false,
+        }
+    }
+
     /// It has run out by itself.
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
@@ -78,15 +92,7 @@ mod tests {
 
     fn pause(since: i64, until: Option<i64>) -> Pause {
         let at = |seconds| Timestamp::from_second(seconds).unwrap();
-        Pause {
-            cause: format!("{until:?}"),
-            rule: None,
-            since: at(since),
-            until: until.map(at),
-            by: "policy".into(),
-            advice: String::new(),
-            probe: false,
-        }
+        Pause { cause: format!("{until:?}"), since: at(since), ..Pause::example(until.map(at)) }
     }
 
     #[test]

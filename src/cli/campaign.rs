@@ -252,12 +252,10 @@ pub(super) mod tests {
         let since = jiff::Timestamp::from_second(1_800_000_100).unwrap();
         let pause = Pause {
             cause: cause.into(),
-            rule: None,
             since,
-            until: None,
             by: "policy".into(),
             advice: "add balance in the dashboard".into(),
-            probe: false,
+            ..Pause::example(None)
         };
         PauseView { pause, lift_with: "campaignd account resume main".into() }
     }

@@ -101,15 +101,7 @@ mod tests {
     use crate::outcome::later;
 
     fn pause(until: Option<Timestamp>, probe: bool) -> Pause {
-        Pause {
-            cause: "c".into(),
-            rule: None,
-            since: Timestamp::UNIX_EPOCH,
-            until,
-            by: "policy".into(),
-            advice: String::new(),
-            probe,
-        }
+        Pause { probe, ..Pause::example(until) }
     }
 
     #[test]

@@ -104,21 +104,9 @@ mod tests {
     fn watching_ends_with_the_campaign_or_a_pause_that_does_not_end_by_itself() {
         let mut seen = view();
         assert_eq!(ending(&seen), None);
-        let since = seen.created;
-        let pause = |until| PauseView {
-            pause: Pause {
-                cause: "c".into(),
-                rule: None,
-                since,
-                until,
-                by: "policy".into(),
-                advice: String::new(),
-                probe: false,
-            },
-            lift_with: "x".into(),
-        };
+        let pause = |until| PauseView { pause: Pause::example(until), lift_with: "x".into() };
         seen.state = CampaignState::Paused;
-        seen.account_pause = Some(pause(Some(since)));
+        seen.account_pause = Some(pause(Some(seen.created)));
         assert_eq!(ending(&seen), None);
         seen.pause = Some(pause(None));
         assert_eq!(ending(&seen), Some(Exit::TempFail));

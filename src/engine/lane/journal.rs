@@ -184,16 +184,7 @@ mod tests {
     use crate::store::memory::{Course, Fate, MemoryStore};
 
     fn pause() -> Change {
-        let pause = Pause {
-            cause: String::new(),
-            rule: None,
-            since: jiff::Timestamp::UNIX_EPOCH,
-            until: None,
-            by: "operator".into(),
-            advice: String::new(),
-            probe: false,
-        };
-        Change::Pause(PauseTarget::Account("a".parse().unwrap()), pause)
+        Change::Pause(PauseTarget::Account("a".parse().unwrap()), Pause::example(None))
     }
 
     #[tokio::test(start_paused = true)]

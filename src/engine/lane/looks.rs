@@ -184,9 +184,7 @@ mod tests {
     async fn a_pause_is_rested_through_and_no_longer() {
         let (now, minute) = (Instant::now(), Duration::from_secs(60));
         let until = Some(Timestamp::UNIX_EPOCH + minute);
-        let (cause, by) = (String::new(), "operator".to_owned());
-        let pause = Pause { cause, rule: None, since: Timestamp::UNIX_EPOCH, until, by, advice: String::new(), probe: false };
-        let paused = roll(Phase::Running, Some(pause), now);
+        let paused = roll(Phase::Running, Some(Pause::example(until)), now);
         assert!(paused.is_at_rest(true));
         assert_eq!(paused.rest(DAY, now, Timestamp::UNIX_EPOCH), minute);
         assert!(roll(Phase::Running, None, now).is_at_rest(false), "the account's pause ends with attention for all");
