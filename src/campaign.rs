@@ -247,8 +247,8 @@ impl Campaign {
         can
     }
 
-    /// A finished campaign goes on: more jobs were announced, one came late, or a dead letter was released. Not one whose ledger is cleaned up: nobody
-    /// can tell any more who got it.
+    /// A finished campaign goes on: more jobs were announced, one came late, or a dead letter was released. Not one whose ledger is
+    /// cleaned up: nobody can tell any more who got it.
     pub fn reopen(&mut self) -> bool {
         let can = self.phase == Phase::Finished && !self.ledger_gone;
         if can {

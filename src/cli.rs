@@ -1,4 +1,5 @@
-//! The command line: one file per subcommand. Help texts teach; what is shown of campaigns, accounts, rules and dead letters comes with `--json` too.
+//! The command line: one file per subcommand. Help texts teach; what is shown of campaigns, accounts, rules and dead letters comes with
+//! `--json` too.
 
 mod account;
 mod ask;

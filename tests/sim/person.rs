@@ -1,4 +1,5 @@
-//! People: they pause and resume, reload the configuration, cancel, release dead letters, set the clock, fill the disk, pull cables, enqueue more, and help.
+//! People: they pause and resume, reload the configuration, cancel, release dead letters, set the clock, fill the disk, pull cables,
+//! enqueue more, and help.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

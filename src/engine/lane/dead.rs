@@ -30,8 +30,8 @@ use walk::Walk;
 /// Releases published at the same time.
 const RELEASES_AT_ONCE: usize = 128;
 
-/// How long after a release its letters are looked for once more. What a connection that died unnoticed has in hand is back by then: RabbitMQ
-/// gives it up after two heartbeats, and a heartbeat may be five minutes.
+/// How long after a release its letters are looked for once more. What a connection that died unnoticed has in hand is back by then:
+/// RabbitMQ gives it up after two heartbeats, and a heartbeat may be five minutes.
 const LAST_LOOK: Duration = Duration::from_secs(660);
 
 /// Longest reading of one list.

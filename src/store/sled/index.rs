@@ -62,9 +62,7 @@ impl Index {
             table.put(fingerprint, number);
         }
     }
-}
 
-impl Index {
     /// Puts what waits for one part of one table.
     fn take_in(&mut self, waiting: &mut Vec<(Fingerprint, u32)>) {
         let shard = waiting.first().map_or(0, |(fingerprint, _)| fingerprint.shard());
@@ -82,8 +80,9 @@ const PARTS: usize = 8;
 /// Puts that wait for a part.
 const TOGETHER: usize = 256;
 
-/// Fills an index from a ledger that is read. Its tables double until all is in, and only then are made to fit. Puts to the same part of a table are done together, so that they find it in the
-/// processor's cache: one by one, each would wait for memory, and a start with a million jobs would take half as long again.
+/// Fills an index from a ledger that is read. Its tables double until all is in, and only then are made to fit. Puts to the same part
+/// of a table are done together, so that they find it in the processor's cache: one by one, each would wait for memory, and a start
+/// with a million jobs would take half as long again.
 #[derive(Debug, Default)]
 pub(super) struct Filling {
     index: Index,
