@@ -55,7 +55,7 @@ pub(super) async fn groups(State(desk): State<Desk>, shelf: Shelf, asked: Asked)
 
 pub(super) async fn requeue(State(desk): State<Desk>, id: Id, body: Text) -> Result<Json<Requeued>, Refusal> {
     let selection: DeadSelection = json_or_default(body)?;
-    let requeued = desk.engine.requeue(id?.0, selection).await?;
+    let requeued = desk.engine.release(id?.0, selection).await?;
     Ok(Json(Requeued { requeued }))
 }
 

@@ -18,7 +18,7 @@ pub struct PauseOrder {
     pub seconds: Option<u64>,
 }
 
-/// Answer to a requeue.
+/// Answer to a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requeued {
     /// Dead letters released.

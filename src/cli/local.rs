@@ -201,7 +201,7 @@ impl Eyes {
 
     /// Releases them but for those of which nobody knows whether they arrived. How many there were.
     pub(super) async fn release_failed(&self, campaign: &CampaignId) -> Result<u64, Failure> {
-        self.handle.requeue(campaign.clone(), DeadSelection::default()).await.map_err(|error| engine_failure(&error))
+        self.handle.release(campaign.clone(), DeadSelection::default()).await.map_err(|error| engine_failure(&error))
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) enum Command {
     Resume { target: PauseTarget, answer: Answer<Resumed> },
     Cancel { campaign: CampaignId, answer: Answer<()> },
     Dead { campaign: CampaignId, selection: DeadSelection, bodies: bool, reader: Reader },
-    Requeue { campaign: CampaignId, selection: DeadSelection, answer: Answer<u64> },
+    Release { campaign: CampaignId, selection: DeadSelection, answer: Answer<u64> },
 }
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, CommandError>>;
@@ -130,8 +130,8 @@ impl Handle {
     ///
     /// # Errors
     /// When there is no such campaign, broker or store failed (what was released until then stays so), or the engine is stopping.
-    pub async fn requeue(&self, campaign: CampaignId, selection: DeadSelection) -> Result<u64, CommandError> {
-        self.ask(|answer| Command::Requeue { campaign, selection, answer }).await?
+    pub async fn release(&self, campaign: CampaignId, selection: DeadSelection) -> Result<u64, CommandError> {
+        self.ask(|answer| Command::Release { campaign, selection, answer }).await?
     }
 
     /// Goes on by other accounts, rules and settings. Answered once they are in force.

@@ -330,8 +330,8 @@ impl Router {
                 Ok(lane) => pass(lane, LaneCommand::Dead { campaign, selection, bodies, reader }).await,
                 Err(error) => drop(reader.try_send(Err(error))),
             },
-            Command::Requeue { campaign, selection, answer } => match self.lane_of(&PauseTarget::Campaign(campaign.clone())) {
-                Ok(lane) => pass(lane, LaneCommand::Requeue { campaign, selection, answer }).await,
+            Command::Release { campaign, selection, answer } => match self.lane_of(&PauseTarget::Campaign(campaign.clone())) {
+                Ok(lane) => pass(lane, LaneCommand::Release { campaign, selection, answer }).await,
                 Err(error) => drop(answer.send(Err(error))),
             },
         }

@@ -38,7 +38,7 @@ impl World {
             12 => self.disk.stall(seconds),
             13 | 14 => self.help(life).await,
             15 if self.dice.random_bool(0.3) => self.cancel(life, campaign).await,
-            16 => self.requeue(life, campaign).await,
+            16 => self.release(life, campaign).await,
             17 => self.list(life, campaign).await,
             18 | 19 => self.enqueue_more().await,
             20 | 21 => self.reload(life, true).await,
@@ -129,7 +129,7 @@ impl World {
     }
 
     /// Releases some dead letters, by their reason or all.
-    async fn requeue(&mut self, life: &Life, target: PauseTarget) {
+    async fn release(&mut self, life: &Life, target: PauseTarget) {
         let PauseTarget::Campaign(id) = target else { return };
         let reasons = [None, Some("unknown-outcome"), Some("invalid-number"), Some("bad-request")];
         let reason = reasons.choose(&mut self.dice).unwrap().map(str::to_owned);
@@ -137,7 +137,7 @@ impl World {
         let unknown_too = reason.as_deref() == Some("unknown-outcome");
         let selection = DeadSelection { reason, limit, unknown_too, ..DeadSelection::default() };
         self.witness.note(|| format!("release the dead letters of {id}: {selection:?}"));
-        let answer = patiently(life.handle.requeue(id, selection)).await;
+        let answer = patiently(life.handle.release(id, selection)).await;
         self.witness.note(|| format!("released: {answer:?}"));
         if matches!(answer, Some(Ok(1..))) {
             self.witness.fired("dead letters are released");

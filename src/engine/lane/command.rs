@@ -40,7 +40,7 @@ pub(in crate::engine) enum LaneCommand {
         bodies: bool,
         reader: Reader,
     },
-    Requeue {
+    Release {
         campaign: CampaignId,
         selection: DeadSelection,
         answer: Answer<u64>,
@@ -72,7 +72,7 @@ impl Lane {
             LaneCommand::Resume { target, answer } => self.resume(target, answer),
             LaneCommand::Cancel { campaign, answer } => self.cancel(&campaign, answer),
             LaneCommand::Dead { campaign, selection, bodies, reader } => self.list(campaign, selection, bodies, reader),
-            LaneCommand::Requeue { campaign, selection, answer } => self.requeue(campaign, selection, answer),
+            LaneCommand::Release { campaign, selection, answer } => self.begin_release(campaign, selection, answer),
             LaneCommand::Reload(reload, answer) => {
                 self.reload(*reload);
                 reply(answer, ());

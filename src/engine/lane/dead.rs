@@ -98,7 +98,8 @@ impl Lane {
         self.chores.push(work.boxed());
     }
 
-    pub(super) fn requeue(&mut self, campaign: CampaignId, selection: DeadSelection, answer: Answer<u64>) {
+    /// Releases what a person has selected.
+    pub(super) fn begin_release(&mut self, campaign: CampaignId, selection: DeadSelection, answer: Answer<u64>) {
         let Some(roll) = self.rolls.get_mut(&campaign) else {
             return reply(answer, Err(CommandError::NotFound(PauseTarget::Campaign(campaign))));
         };
