@@ -13,9 +13,9 @@ pub struct Signals {
     hangup: Signal,
 }
 
-/// What a signal asks for.
+/// What a signal tells the command to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub enum Order {
     /// To stop; the signal's name.
     Stop(&'static str),
     /// To read the configuration again.
@@ -38,12 +38,12 @@ impl Signals {
     }
 
     /// Waits for the next signal.
-    pub async fn next(&mut self) -> Asked {
+    pub async fn next(&mut self) -> Order {
         tokio::select! {
             biased;
-            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
-            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.terminate.recv() => Order::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Order::Stop("SIGINT"),
+            _ = self.hangup.recv() => Order::Reload,
         }
     }
 
@@ -51,8 +51,8 @@ impl Signals {
     pub async fn stop(&mut self) -> &'static str {
         loop {
             match self.next().await {
-                Asked::Stop(signal) => return signal,
-                Asked::Reload => tracing::info!("SIGHUP ignored: there is nothing to reload"),
+                Order::Stop(signal) => return signal,
+                Order::Reload => tracing::info!("SIGHUP ignored: there is nothing to reload"),
             }
         }
     }

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::{Exit, Failure};
 use crate::config::{Config, process_env};
 use crate::daemon::{Daemon, Ended, Reloader};
-use crate::signals::{Asked, Signals};
+use crate::signals::{Order, Signals};
 use crate::units::show_duration;
 use crate::{logging, notify};
 
@@ -64,17 +64,17 @@ async fn operate(daemon: Daemon, mut reloader: Reloader, mut signals: Signals) -
 async fn reload_until_stopped(reloader: &mut Reloader, signals: &mut Signals) -> &'static str {
     let mut reloads = false;
     loop {
-        let asked = tokio::select! {
+        let order = tokio::select! {
             biased;
-            asked = signals.next() => asked,
+            order = signals.next() => order,
             () = reloader.reload(), if reloads => {
                 reloads = false;
                 continue;
             }
         };
-        match asked {
-            Asked::Stop(signal) => return signal,
-            Asked::Reload => reloads = true, // one under way begins again: the files may have changed since
+        match order {
+            Order::Stop(signal) => return signal,
+            Order::Reload => reloads = true, // one under way begins again: the files may have changed since
         }
     }
 }

@@ -43,18 +43,18 @@ const READER_WITHIN: Duration = Duration::from_secs(30);
 /// A walk, and what it is for.
 pub(super) struct Round {
     walk: Walk,
-    errand: Errand,
+    purpose: Purpose,
 }
 
-enum Errand {
+enum Purpose {
     /// Writes into the ledger what a person releases.
-    Release(Asked),
+    Release(Release),
     /// Publishes what the ledger says is released.
     Deliver,
 }
 
 /// What a person asked to be released.
-struct Asked {
+struct Release {
     selection: DeadSelection,
     released: u64,
     /// Why it did not get further.
@@ -114,8 +114,8 @@ impl Lane {
             ),
             _ => {
                 roll.release_rounds += 1;
-                let errand = Errand::Release(Asked { selection, released: 0, failed: None, answer });
-                self.step(Round { walk: self.walk(campaign), errand });
+                let purpose = Purpose::Release(Release { selection, released: 0, failed: None, answer });
+                self.step(Round { walk: self.walk(campaign), purpose });
             }
         }
     }
@@ -124,7 +124,7 @@ impl Lane {
     pub(super) fn resume_release(&mut self, id: &CampaignId) {
         let Some(roll) = self.rolls.get_mut(id) else { return };
         roll.release_rounds += 1;
-        self.step(Round { walk: self.walk(id.clone()), errand: Errand::Deliver });
+        self.step(Round { walk: self.walk(id.clone()), purpose: Purpose::Deliver });
     }
 
     fn step(&self, mut round: Round) {
@@ -141,38 +141,38 @@ impl Lane {
             Err(error) => self.end_round(round, Err(error)),
             Ok(letters) if letters.is_empty() => self.end_round(round, Ok(())),
             Ok(_) if self.stopping => self.end_round(round, Err(CommandError::Stopping)),
-            Ok(letters) => match round.errand {
-                Errand::Release(asked) => self.release(round.walk, asked, &letters),
-                Errand::Deliver => self.deliver(round.walk, letters),
+            Ok(letters) => match round.purpose {
+                Purpose::Release(release) => self.release(round.walk, release, &letters),
+                Purpose::Deliver => self.deliver(round.walk, letters),
             },
         }
     }
 
     /// Writes releases into the ledger; the walk goes on once they are durable.
-    fn release(&mut self, walk: Walk, mut asked: Asked, letters: &[Delivery]) {
+    fn release(&mut self, walk: Walk, mut release: Release, letters: &[Delivery]) {
         let now = self.clock.now();
         for letter in letters {
-            if asked.is_enough() {
+            if release.is_enough() {
                 break;
             }
-            match self.mark_released(walk.campaign(), &asked.selection, letter, now) {
-                Ok(marked) => asked.released += u64::from(marked),
+            match self.mark_released(walk.campaign(), &release.selection, letter, now) {
+                Ok(marked) => release.released += u64::from(marked),
                 Err(error) => {
-                    asked.failed = Some(error);
+                    release.failed = Some(error);
                     break; // what was marked before has to be durable first
                 }
             }
         }
-        let round = Round { walk, errand: Errand::Release(asked) };
+        let round = Round { walk, purpose: Purpose::Release(release) };
         self.journal.follow(Step::Letters(Box::new(round)), now);
     }
 
     /// What was written of the last letters is durable.
     pub(super) fn on_released(&mut self, round: Round) {
         let called_off = self.rolls.get(round.walk.campaign()).is_none_or(|roll| roll.campaign.phase == Phase::Cancelled);
-        let Round { walk, errand: Errand::Release(mut asked) } = round else { return };
-        let (failed, enough) = (asked.failed.take(), called_off || asked.is_enough());
-        let round = Round { walk, errand: Errand::Release(asked) };
+        let Round { walk, purpose: Purpose::Release(mut release) } = round else { return };
+        let (failed, enough) = (release.failed.take(), called_off || release.is_enough());
+        let round = Round { walk, purpose: Purpose::Release(release) };
         match failed {
             Some(error) => self.end_round(round, Err(error)),
             None if enough => self.end_round(round, Ok(())),
@@ -228,24 +228,24 @@ impl Lane {
                 Ok(()) => walk.next().await.map_err(|error| unavailable(&error)),
                 Err(error) => Err(error),
             };
-            Chore::Letters(Box::new(Round { walk, errand: Errand::Deliver }), next)
+            Chore::Letters(Box::new(Round { walk, purpose: Purpose::Deliver }), next)
         };
         self.chores.push(work.boxed());
     }
 
     /// The first walk is followed by the second, before anybody else looks; after that the campaign has no release under way.
     fn end_round(&mut self, round: Round, result: Result<(), CommandError>) {
-        let Round { walk, errand } = round;
+        let Round { walk, purpose } = round;
         let id = walk.campaign().clone();
         let now = self.clock.now();
         let Some(roll) = self.rolls.get_mut(&id) else { return };
         let done = result.is_ok();
-        if let Errand::Release(asked) = errand {
-            asked.tell(result);
+        if let Purpose::Release(release) = purpose {
+            release.tell(result);
             roll.released_at = now;
             if done && roll.campaign.releasing {
                 let work = async move {
-                    let mut round = Round { walk, errand: Errand::Deliver };
+                    let mut round = Round { walk, purpose: Purpose::Deliver };
                     let letters = round.walk.again().await;
                     Chore::Letters(Box::new(round), letters.map_err(|error| unavailable(&error)))
                 };
@@ -274,7 +274,7 @@ impl Lane {
     }
 }
 
-impl Asked {
+impl Release {
     fn is_enough(&self) -> bool {
         self.selection.limit.is_some_and(|limit| self.released >= limit)
     }
