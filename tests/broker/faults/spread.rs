@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use campaignd::broker::rabbitmq::RabbitMq;
+use campaignd::broker::rabbitmq::{RabbitMq, Settings};
 use campaignd::broker::{Broker, Source, Target};
 use campaignd::clock::Clock;
 use campaignd::job::CampaignId;
@@ -23,6 +23,20 @@ const CAMPAIGNS: usize = 20;
 
 fn jobs(campaign: &CampaignId) -> Source {
     Source::Jobs(campaign.clone())
+}
+
+/// Allowed few channels on each connection.
+fn narrow(node: &RabbitNode, vhost: &str) -> Settings {
+    settings(format!("{}?channel_max=16", node.uri(vhost, User::Daemon)))
+}
+
+/// Campaigns whose queues are there.
+async fn prepared(rabbit: &RabbitMq) -> Vec<CampaignId> {
+    let campaigns: Vec<CampaignId> = (0..CAMPAIGNS).map(|n| campaign(&format!("c{n}"))).collect();
+    for prepared in join_all(campaigns.iter().map(|campaign| rabbit.prepare(campaign))).await {
+        prepared.unwrap();
+    }
+    campaigns
 }
 
 /// What RabbitMQ lists of the virtual host's connections: each one's name of ours, and its own.
@@ -51,13 +65,9 @@ async fn subscribed(rabbit: &RabbitMq, campaigns: &[CampaignId]) -> Vec<Inbox> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_subscriptions_than_one_connection_takes_are_all_served_and_fail_together() {
     let (node, vhost) = shared();
-    let uri = format!("{}?channel_max=16", node.uri(&vhost, User::Daemon));
-    let rabbit = RabbitMq::connect(settings(uri), Clock::system());
+    let rabbit = RabbitMq::connect(narrow(node, &vhost), Clock::system());
     up(&rabbit).await;
-    let campaigns: Vec<CampaignId> = (0..CAMPAIGNS).map(|n| campaign(&format!("c{n}"))).collect();
-    for prepared in join_all(campaigns.iter().map(|campaign| rabbit.prepare(campaign))).await {
-        prepared.unwrap();
-    }
+    let campaigns = prepared(&rabbit).await;
     for campaign in &campaigns {
         publish_all(&rabbit, campaign, &numbered(0..3)).await;
     }
@@ -96,13 +106,9 @@ async fn more_subscriptions_than_one_connection_takes_are_all_served_and_fail_to
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_campaigns_that_are_over_at_once_leave_no_queue_and_no_connection() {
     let (node, vhost) = shared();
-    let uri = format!("{}?channel_max=16", node.uri(&vhost, User::Daemon));
-    let rabbit = RabbitMq::connect(settings(uri), Clock::system());
+    let rabbit = RabbitMq::connect(narrow(node, &vhost), Clock::system());
     up(&rabbit).await;
-    let campaigns: Vec<CampaignId> = (0..CAMPAIGNS).map(|n| campaign(&format!("c{n}"))).collect();
-    for prepared in join_all(campaigns.iter().map(|campaign| rabbit.prepare(campaign))).await {
-        prepared.unwrap();
-    }
+    let campaigns = prepared(&rabbit).await;
     for removed in join_all(campaigns.iter().map(|campaign| rabbit.remove(campaign))).await {
         assert_eq!(removed, Ok(true));
     }
@@ -114,8 +120,7 @@ async fn many_campaigns_that_are_over_at_once_leave_no_queue_and_no_connection()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publishes_that_were_refused_for_long_use_up_no_connection() {
     let (node, vhost) = shared();
-    let uri = format!("{}?channel_max=16", node.uri(&vhost, User::Daemon));
-    let rabbit = RabbitMq::connect(settings(uri.clone()), Clock::system());
+    let rabbit = RabbitMq::connect(narrow(node, &vhost), Clock::system());
     up(&rabbit).await;
     let (spring, second) = (campaign("spring"), Duration::from_secs(1));
     let (_admin, channel) = raw(&node.uri(&vhost, User::Admin)).await;
@@ -123,7 +128,7 @@ async fn publishes_that_were_refused_for_long_use_up_no_connection() {
     for _ in 0..50 {
         rabbit.publish(Target::Wait(&spring, second), &job("kept")).await.unwrap_err();
     }
-    up(&RabbitMq::connect(settings(uri), Clock::system())).await; // which declares it again
+    up(&RabbitMq::connect(narrow(node, &vhost), Clock::system())).await; // which declares it again
     publish(&rabbit, Target::Wait(&spring, second), &job("kept")).await;
     drain(&rabbit, Source::Intake, &["kept".to_owned()].into()).await;
 }
