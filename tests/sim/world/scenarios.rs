@@ -79,26 +79,24 @@ impl World {
         // another life takes the jobs that come by the intake
         life.tasks.shutdown().await;
         self.mourn();
-        let mut life = self.start(None);
+        let life = self.start(None);
         tokio::time::sleep(Duration::from_millis(self.dice.random_range(100..500))).await;
-        life.tasks.shutdown().await;
-        self.mourn();
-        self.lose_disk();
-        let mut life = self.start(None);
-        self.calm_down(&life).await;
-        let views = self.until_over(&life).await;
-        self.stop(&mut life).await;
-        views
+        self.end_with_another_disk(life).await
     }
 
     pub(super) async fn lose_once_announced(&mut self) -> Vec<CampaignView> {
         self.enqueue_all().await;
-        let mut life = self.start(None);
+        let life = self.start(None);
         let announced = |disk: &SimDisk| disk.contents().campaigns.iter().filter(|campaign| campaign.announced).count();
         while announced(&self.disk) < self.producers.len() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
+        self.end_with_another_disk(life).await
+    }
+
+    /// The daemon dies with its disk; another one brings everything to its end.
+    async fn end_with_another_disk(&mut self, mut life: Life) -> Vec<CampaignView> {
         life.tasks.shutdown().await;
         self.mourn();
         self.lose_disk();
