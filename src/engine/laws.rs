@@ -1,8 +1,10 @@
 //! What holds for any delivery of any job, whatever ledger and campaign say: nobody twice, nobody forgotten.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 
-use super::triage::{Case, Triage, own_death, triage};
+use super::triage::{Case, GIVE_WAY, Triage, own_death, triage};
 use crate::broker::Headers;
 use crate::campaign::{Campaign, Entry, JobState, OnUnknown, Options, Phase};
 use crate::job::Job;
@@ -25,6 +27,7 @@ pub fn hold(bytes: &[u8]) {
     let entry = choices.maybe(entry);
     let (redelivered, suppressed, most_lost) = (choices.flag(), choices.flag(), u32::from(choices.below(4)) + 1);
     headers.redelivered = redelivered && choices.flag();
+    headers.first_seen = choices.flag().then_some(NOW);
     let (job, headers, campaign, entry) = (&job, &headers, &campaign, entry.as_ref());
     let case = Case { job, headers, redelivered, campaign, entry, suppressed, most_lost, now: NOW };
     check(&case, &triage(&case));
@@ -82,6 +85,11 @@ fn in_doubt(case: &Case<'_>) -> bool {
     case.redelivered && case.entry.map_or(0, |entry| entry.era) < case.campaign.losses
 }
 
+/// A repeated publish that nobody has seen before: its first may still come.
+const fn may_overtake(case: &Case<'_>) -> bool {
+    case.headers.redelivered && case.headers.first_seen.is_none()
+}
+
 fn check_sending(case: &Case<'_>, current: Option<&Entry>) {
     assert!(case.campaign.phase != Phase::Cancelled && !case.suppressed, "called off");
     assert!(case.job.not_after.is_none_or(|limit| limit >= NOW), "too late");
@@ -93,7 +101,8 @@ fn check_sending(case: &Case<'_>, current: Option<&Entry>) {
     }
     assert!(opened.is_none_or(|entry| entry.lost + 1 < case.most_lost), "it may be what kills the daemon");
     assert!(case.entry.is_some() || !case.campaign.ledger_gone, "nobody knows any more whether it was sent");
-    assert!(case.entry.is_some() || !case.headers.redelivered || case.campaign.losses > 0, "it overtakes its first");
+    let released = case.entry.is_some_and(|entry| case.headers.release > entry.release);
+    assert!(!may_overtake(case) || in_doubt(case) || opened.is_some() || released, "it overtakes its first");
     if let Some(JobState::Delayed { until }) = current.filter(|_| !in_doubt(case)).map(|entry| &entry.state) {
         assert!(until.duration_since(NOW) <= SignedDuration::from_millis(50), "too early");
     }
@@ -103,7 +112,7 @@ fn check_record(case: &Case<'_>, state: &JobState, settle: &Settle) {
     match (state, settle) {
         (JobState::Cancelled, Settle::Ack) => assert_eq!(case.campaign.phase, Phase::Cancelled),
         (JobState::Delayed { until }, Settle::Delay(wait)) => {
-            assert!(case.entry.is_none() && case.headers.redelivered, "delayed without an attempt");
+            assert!(case.entry.is_none() && may_overtake(case), "delayed without an attempt");
             assert_eq!(SignedDuration::try_from(*wait).ok(), Some(until.duration_since(NOW)));
         }
         (JobState::Expired, Settle::Ack) => assert!(case.job.not_after.is_some_and(|limit| limit < NOW)),
@@ -124,8 +133,12 @@ fn check_settled(case: &Case<'_>, current: Option<&Entry>, settle: &Settle) {
     match settle {
         Settle::Ack => assert!(older || entry.state.is_settled(), "forgotten in state {:?}", entry.state),
         Settle::Delay(left) => {
-            let JobState::Delayed { until } = &entry.state else { panic!("delayed anew: {entry:?}") };
-            assert_eq!(SignedDuration::try_from(*left).ok(), Some(until.duration_since(NOW)));
+            let own = match &entry.state {
+                JobState::Delayed { until } => Duration::try_from(until.duration_since(NOW)).unwrap_or_default(),
+                JobState::Waiting if may_overtake(case) => Duration::ZERO,
+                state => panic!("delayed anew in state {state:?}"),
+            };
+            assert_eq!(*left, if may_overtake(case) { own.max(GIVE_WAY) } else { own });
             assert!(!in_doubt(case), "it would be sent without asking the campaign");
         }
         Settle::Dead(death) => assert!(case.redelivered && entry.state == JobState::Dead(death.clone())),
