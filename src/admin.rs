@@ -1,7 +1,7 @@
 //! The admin API: JSON over HTTP on loopback. Reads what the engine shows of itself, and hands it commands.
 //!
 //! There is no login: whoever can reach loopback on this machine may operate the daemon. What a web page in a browser on this machine
-//! could do is kept out by [`guard`].
+//! could do is kept out by `guard`.
 
 mod accounts;
 mod campaigns;
