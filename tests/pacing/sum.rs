@@ -24,6 +24,18 @@ struct Run {
     their_refused: u64,
 }
 
+impl Run {
+    /// Of 10,000 of ours.
+    fn refused(&self) -> f64 {
+        per_10_000(self.refused as u64, self.ours as u64)
+    }
+
+    /// Of 10,000 of others'.
+    fn theirs(&self) -> f64 {
+        per_10_000(self.their_refused, self.theirs)
+    }
+}
+
 /// What came of all seeds.
 pub(crate) struct Sum {
     name: String,
@@ -52,7 +64,18 @@ impl Sum {
         let sum = Self { name: name.into(), runs: seeds().map(one).collect() };
         let (theirs, their_refused) = sum.theirs();
         println!("{name}: {:.2}, refused {:.2} in 10,000; of others {their_refused} of {theirs}", sum.rate(), sum.refused());
+        sum.print_worst();
         sum
+    }
+
+    /// The worst run of each kind, by its seed.
+    fn print_worst(&self) {
+        let worst = |badness: fn(&Run) -> f64| self.runs.iter().max_by(|a, b| badness(a).total_cmp(&badness(b)));
+        if let (Some(slowest), Some(ours), Some(theirs)) = (worst(|run| -run.rate), worst(Run::refused), worst(Run::theirs)) {
+            print!("  worst: {:.2} (seed {}), ", slowest.rate, slowest.seed);
+            print!("refused {:.2} in 10,000 (seed {}); ", ours.refused(), ours.seed);
+            println!("of others {} of {} (seed {})", theirs.their_refused, theirs.theirs, theirs.seed);
+        }
     }
 
     /// The same of a case and its rate once it has settled.
@@ -91,14 +114,14 @@ impl Sum {
     pub(crate) fn refused_at_most(self, most: f64) -> Self {
         let refused = self.refused();
         let what = format!("{refused:.2} refusals in 10,000 are more than {most}");
-        self.must(refused <= most, &what, |run| per_10_000(run.refused as u64, run.ours as u64))
+        self.must(refused <= most, &what, Run::refused)
     }
 
     /// At most so many of 10,000 of others' refused.
     pub(crate) fn theirs_refused_at_most(self, most: f64) -> Self {
         let (theirs, refused) = self.theirs();
         let what = format!("{refused} of {theirs} of others' refused are more than {most} in 10,000");
-        self.must(per_10_000(refused, theirs) <= most, &what, |run| per_10_000(run.their_refused, run.theirs))
+        self.must(per_10_000(refused, theirs) <= most, &what, Run::theirs)
     }
 
     /// The worst run breaks whatever all of them together break.
