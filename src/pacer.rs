@@ -10,6 +10,7 @@ mod flight;
 mod log;
 mod others;
 mod plan;
+mod standstill;
 mod trips;
 
 use std::time::Duration;
@@ -200,6 +201,7 @@ impl Pacer {
         // Trouble may come at any time and says nothing about the gateway's latency.
         if matches!(answer.reply, Reply::Accepted { .. } | Reply::Refused(_)) {
             self.flight.answered(now.saturating_duration_since(slot.at), in_flight, self.paced, self.lead);
+            self.log.heard(slot.number, at, &self.trips);
         }
         let windows = answer.windows;
         if slot.number >= self.told_by {
@@ -208,8 +210,8 @@ impl Pacer {
         }
         let Some(left) = self.log.left(slot.number) else { return };
         let trip = (at - left).max(0);
-        // A refusal may come sooner, and trouble at any time: neither says how long the way usually is.
-        if matches!(answer.reply, Reply::Accepted { .. }) {
+        // A refusal may come sooner, trouble at any time, and what was held up late: none says how long the way usually is.
+        if matches!(answer.reply, Reply::Accepted { .. }) && !self.log.was_caught(slot.number) {
             self.trips.add(trip, at);
         }
         self.log.answered(slot.number, trip, at);
@@ -234,6 +236,7 @@ impl Pacer {
             let view = if which == 0 { &self.log.second } else { &self.log.minute };
             let (Some(window), Some(view), Some(others)) = (window, view, self.others.get_mut(which)) else { continue };
             let Some(ours) = self.log.ours(view, number) else { continue };
+            let late = self.log.late(view, number) as f64;
             let past = view.past(left);
             let counted = window.limit.saturating_sub(window.remaining) as usize;
             let full = window.remaining == 0;
@@ -244,7 +247,10 @@ impl Pacer {
                     view.limit_past(not_ours);
                 }
             }
-            others.add(counted as f64 - ours as f64 - past.min(not_ours) as f64, doubt, full, at);
+            let unexplained = counted as f64 - ours as f64 - past.min(not_ours) as f64;
+            // What was held up has its place in our log already. Of a window that one of them met, we know too little to take others for gone.
+            let or_more = full || self.log.was_caught(number);
+            others.add(unexplained - unexplained.clamp(0.0, late), doubt, or_more, at);
         }
     }
 

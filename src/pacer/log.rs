@@ -5,12 +5,13 @@
 //! steps, however much is under way: requests are kept in the order they leave, and only those whose window is nearly over are sorted.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::plan::{Limits, rate};
+use super::standstill::{Standstill, Standstills};
 use super::trips::Trips;
 
 /// Microseconds since the log was begun; before that, less than zero.
@@ -33,6 +34,12 @@ const STANDSTILL: Micros = 10_000;
 
 /// While it stands still, one request is given up for lost after each such time, so that another may find out.
 const PROBE: Micros = 2 * SECOND;
+
+/// While it stands still, one place in so many of the second is kept for these: what was given up for lost may yet arrive with them.
+const SPARE: u32 = 20;
+
+/// A standstill is seen by so many more than one that wait: a single one is only slow.
+const SEVERAL: u64 = 3;
 
 /// Entries kept at most, whatever the limits say; a limit above it is not guaranteed.
 const MOST_ENTRIES: usize = 1 << 20;
@@ -67,6 +74,8 @@ pub(super) struct SlidingLog {
     overtaken: u64,
     /// Those answered since, and when; in order. When a gateway goes on, answers come in any order.
     overtakers: VecDeque<(Micros, u64)>,
+    /// What arrived at once, and when.
+    standstills: Standstills,
     /// Up to when the windows have been looked at; turns are given in order.
     reached: Micros,
     pub(super) second: Option<View>,
@@ -81,6 +90,8 @@ pub(super) struct View {
     next: u64,
     /// Those before it that may have arrived late enough to be inside still: until when, and which.
     late: BinaryHeap<Reverse<(Micros, u64)>>,
+    /// Those given up for lost: they hold no place, until they are answered after all.
+    lost: BTreeSet<u64>,
     /// Of the rest, how many never left.
     void: usize,
     /// Requests of somebody before us.
@@ -113,7 +124,7 @@ impl SlidingLog {
         let view = |limit: Option<u32>, length| {
             limit.map(|limit| {
                 let past = Past { gap, count: limit as usize };
-                View { length, next: 0, late: BinaryHeap::new(), void: 0, past }
+                View { length, next: 0, late: BinaryHeap::new(), lost: BTreeSet::new(), void: 0, past }
             })
         };
         let (second, minute) = (view(limits.second, SECOND), view(limits.minute, MINUTE));
@@ -124,6 +135,7 @@ impl SlidingLog {
             forgotten: Micros::MIN,
             overtaken: 0,
             overtakers: VecDeque::new(),
+            standstills: Standstills::default(),
             reached: 0,
             second,
             minute,
@@ -176,6 +188,9 @@ impl SlidingLog {
         // What was forgotten cannot be looked at any more.
         for view in self.second.iter_mut().chain(&mut self.minute) {
             view.next = view.next.max(self.first);
+            while view.lost.first().is_some_and(|number| *number < self.first) {
+                view.lost.pop_first();
+            }
         }
         self.sent.push_back(Sent { left: at, fate: Fate::Open });
         number
@@ -208,6 +223,35 @@ impl SlidingLog {
         }
     }
 
+    /// The gateway answers one at `at`. If it answered nothing since several were due, it had been standing still.
+    pub(super) fn heard(&mut self, number: u64, at: Micros, trips: &Trips) {
+        for view in self.second.iter_mut().chain(&mut self.minute) {
+            if view.lost.remove(&number) {
+                view.late.push(Reverse((at, number))); // it has arrived after all
+            }
+        }
+        let unanswered = self.first_unanswered();
+        if self.standstills.may_begin(unanswered) && self.is_overdue(unanswered + SEVERAL, trips, at) == Some(true) {
+            let went_on = at - trips.fastest();
+            self.standstills.over(Standstill { caught: unanswered..self.total(), went_on }, at);
+            for view in self.second.iter_mut().chain(&mut self.minute) {
+                let arrived = view.lost.split_off(&unanswered);
+                view.late.extend(arrived.into_iter().map(|number| Reverse((at, number))));
+            }
+        } else if self.is_overdue(number, trips, at) == Some(false) {
+            self.standstills.prompt(number);
+        }
+    }
+
+    /// The first request of those of which none is answered.
+    fn first_unanswered(&self) -> u64 {
+        self.overtakers.back().map_or(self.overtaken, |(_, last)| *last) + 1
+    }
+
+    fn is_overdue(&self, number: u64, trips: &Trips, at: Micros) -> Option<bool> {
+        self.left(number).map(|left| trips.is_overdue(at - left))
+    }
+
     /// When the request left.
     pub(super) fn left(&self, number: u64) -> Option<Micros> {
         self.get(number).map(|sent| sent.left)
@@ -223,7 +267,9 @@ impl SlidingLog {
             let free = |view: &Option<View>, limit| {
                 view.as_ref().zip(limit).and_then(|(view, limit)| self.free_in(view, limit, trips, at))
             };
-            match free(&self.second, limits.second).max(free(&self.minute, limits.minute)) {
+            let stands = self.is_overdue(self.first_unanswered(), trips, at) == Some(true);
+            let second = limits.second.map(|limit| if stands { limit - limit / SPARE } else { limit });
+            match free(&self.second, second).max(free(&self.minute, limits.minute)) {
                 Some(free) => at = free,
                 None => break,
             }
@@ -259,9 +305,12 @@ impl SlidingLog {
         while let Some(&Reverse((until, number))) = view.late.peek().filter(|Reverse((until, _))| *until <= at) {
             view.late.pop();
             // An answer may have come since, or still be missing.
-            let until = self.get(number).map_or(until, |sent| self.leaves(view, number, *sent, trips, at));
+            let sent = self.get(number);
+            let until = sent.map_or(until, |sent| self.leaves(view, number, *sent, trips, at));
             if until > at {
                 view.late.push(Reverse((until, number)));
+            } else if sent.is_some_and(|sent| sent.fate == Fate::Open) {
+                view.lost.insert(number);
             }
         }
     }
@@ -273,7 +322,11 @@ impl SlidingLog {
             Fate::Answered(trip) => trips.lateness(trip),
             // Nothing that left since is answered either: the gateway stands still, and all of it arrives at once when it goes on.
             Fate::Open if self.stands(number, at - sent.left) && trips.is_overdue(at - sent.left) => return at + STANDSTILL,
-            Fate::Open => trips.lateness_so_far(at - sent.left),
+            // It arrived by then at the latest, answered or not.
+            Fate::Open => {
+                let went_on = self.standstills.went_on(number).unwrap_or(sent.left);
+                trips.lateness_so_far(at - sent.left).max(went_on - sent.left)
+            }
         };
         sent.left + late + trips.doubt() + view.length + view.length / GRAIN
     }
@@ -320,6 +373,19 @@ impl SlidingLog {
         let upto = usize::try_from(number - self.first).ok()?;
         let before = self.sent.partition_point(|sent| sent.left <= from);
         Some((upto + 1).saturating_sub(before))
+    }
+
+    /// Ours that left before that window began but were held up by a gateway that stood still: they arrived in it.
+    pub(super) fn late(&self, view: &View, number: u64) -> usize {
+        let Some(left) = self.left(number) else { return 0 };
+        let from = left - view.length;
+        let before = self.first + self.sent.partition_point(|sent| sent.left <= from) as u64;
+        usize::try_from(self.standstills.caught(from, before)).unwrap_or(usize::MAX)
+    }
+
+    /// The request was held up in a standstill.
+    pub(super) fn was_caught(&self, number: u64) -> bool {
+        self.standstills.went_on(number).is_some()
     }
 
     /// Requests of ours in the trailing second and minute.

@@ -48,9 +48,9 @@ pub(super) struct Others {
 }
 
 impl Others {
-    /// An answer by which `others` requests in the window are not ours, give or take `doubt`. A full window may hold any number more.
-    pub(super) fn add(&mut self, others: f64, doubt: f64, full: bool, now: Micros) {
-        if full && others < self.short {
+    /// An answer by which `others` requests in the window are not ours, give or take `doubt`; or any number more, as in a full one.
+    pub(super) fn add(&mut self, others: f64, doubt: f64, or_more: bool, now: Micros) {
+        if or_more && others < self.short {
             return;
         }
         if now >= self.span_ends {

@@ -77,6 +77,8 @@ pub(crate) struct Case {
     pub(crate) down: Way,
     /// The gateway stands still about so often per minute, for so long.
     pub(crate) still: Option<(f64, u64)>,
+    /// It does not before this second.
+    pub(crate) still_from: u64,
     /// So much of all answers is lost: read as a timeout after [`TIMEOUT`].
     pub(crate) lost: f64,
     pub(crate) others: Vec<Other>,
@@ -110,6 +112,7 @@ impl Case {
             up: Way::Uniform(15 * MS, 35 * MS),
             down: Way::Uniform(15 * MS, 35 * MS),
             still: None,
+            still_from: 0,
             lost: 0.0,
             others: Vec::new(),
             restarts: Vec::new(),

@@ -2,8 +2,9 @@
 
 use campaignd::pacer::{Plan, Reserve};
 
-use crate::case::{Case, How, Other};
+use crate::case::{Case, How, Other, Way};
 use crate::sum::Sum;
+use crate::world::{MS, SECOND};
 
 fn with_others(reserve: u32, rate: f64, how: How) -> Case {
     visited(reserve, Other { from: 0, until: 60, rate, how })
@@ -61,4 +62,27 @@ fn several_at_once_are_one_to_the_gateway() {
     let plan = Plan { reserve: Reserve::Requests(8), ..Case::default().plan };
     let sum = Sum::settled("5/s, then 8/s, then 4/s by chance, reserve 8", &Case { plan, others, ..Case::default() });
     sum.at_least(60.0).refused_at_most(3.0).theirs_refused_at_most(10.0);
+}
+
+/// What was held up is ours, and who is there meanwhile is not.
+#[test]
+fn a_gateway_that_stands_still_hides_nobody() {
+    for (latency, length) in [(20, 1), (20, 4), (200, 1), (200, 4)] {
+        let way = Way::Uniform(latency * MS / 2, latency * MS / 2 + 10 * MS);
+        for (reserve, theirs) in [(11, 0.5), (0, 5.0)] {
+            let others = with_others(reserve, 10.0, How::Evenly);
+            let case = Case { up: way, down: way, still: Some((3.0, length * SECOND)), still_from: 5, ..others };
+            let name = format!("10/s, reserve {reserve}, standing still for up to {length} s, latency {latency} ms");
+            let least = if length == 1 { 62.0 } else { 54.0 };
+            Sum::settled(&name, &case).at_least(least).refused_at_most(2.0).theirs_refused_at_most(theirs);
+        }
+    }
+}
+
+#[test]
+fn one_who_comes_between_standstills_is_found() {
+    let visit = visited(4, Other { from: 20, until: 40, rate: 10.0, how: How::Evenly });
+    let case = Case { still: Some((20.0, SECOND)), still_from: 5, ..visit };
+    let during = Sum::of("10/s come between standstills, reserve 4", &case, |report| report.rate(21, 40));
+    during.at_least(45.0).refused_at_most(2.0).theirs_refused_at_most(30.0);
 }

@@ -277,7 +277,7 @@ impl<'a> World<'a> {
     /// What comes while the gateway stands still arrives when it goes on.
     fn through(&mut self, at: u64) -> u64 {
         if let Some((times, length)) = self.case.still
-            && at > self.still_until
+            && at > self.still_until.max(self.case.still_from * SECOND)
             && self.dice.random::<f64>() < times / 60.0 / 80.0
         {
             self.still_until = at + self.dice.random_range(length / 2..=length);

@@ -1,6 +1,6 @@
 //! The limit is kept as the gateway counts it, and used, whatever the way does.
 
-use super::world::{Way, World, back_in};
+use super::world::{Way, World, back_in, held_up};
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -104,6 +104,19 @@ fn a_gateway_that_stands_still_gets_no_more_than_a_window_at_once_and_goes_on_at
         assert!(meanwhile <= 1, "{meanwhile} more while it stood");
         let after = run.between(until + SECOND + 200 * MS, 12 * SECOND);
         assert!(after as u32 > second * 18 / 10, "{after} in 2.8 s after it went on");
+    }
+}
+
+#[test]
+fn what_was_given_up_for_lost_and_arrives_after_all_takes_its_place() {
+    for trip in [20 * MS, 200 * MS, 500 * MS] {
+        let (from, until) = (5 * SECOND, 10 * SECOND);
+        let run = World::new(Limits { second: Some(80), minute: None }).run(14 * SECOND, held_up(from, until, trip));
+        assert!(run.refused.is_empty(), "{trip:?}: {:?}", run.refused);
+        let meanwhile = run.between(from + 1500 * MS, until - 10 * MS);
+        assert!((1..=2).contains(&meanwhile), "{meanwhile} to find out, at {trip:?}");
+        let after = run.between(until + SECOND + 100 * MS, 14 * SECOND);
+        assert!(after > 29 * 76 / 10, "{after} in 2.9 s after it went on, at {trip:?}");
     }
 }
 

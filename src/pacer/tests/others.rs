@@ -1,6 +1,6 @@
 //! What the headers tell of other programs on the same key, and what is left to them.
 
-use super::world::{World, back_in};
+use super::world::{World, back_in, held_up};
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -61,5 +61,43 @@ fn a_burst_of_others_is_heeded_at_once_and_a_count_that_is_off_by_two_is_nobody(
         }
         let left = pacer.left_to_others().second.unwrap();
         assert!(heeded.contains(&left), "{left} left for {more} more");
+    }
+}
+
+#[test]
+fn what_a_gateway_held_up_that_stood_still_is_ours() {
+    let mut now = Instant::now();
+    let mut pacer = Pacer::new(Limits { second: Some(80), minute: None }, now);
+    let mut arrived = Vec::new();
+    let mut counted = |at: Instant| {
+        arrived.push(at);
+        let used = arrived.iter().filter(|arrived| **arrived + SECOND > at).count();
+        accepted(Windows { second: Some(Window { limit: 80, remaining: 80 - u32::try_from(used).unwrap() }), minute: None })
+    };
+    for round in 0..5 {
+        for _ in 0..200 {
+            let slot = drive_one(&mut pacer, now);
+            now = slot.at;
+            pacer.answered(slot, 1, now, &counted(now));
+            assert_eq!(pacer.left_to_others().second, Some(0), "after {round} standstills");
+        }
+        // no more than so many may be under way
+        let held_up = [(); 30].map(|()| drive_one(&mut pacer, now));
+        now = held_up[29].at + 600 * MS;
+        held_up.into_iter().for_each(|slot| pacer.answered(slot, 30, now, &counted(now)));
+    }
+}
+
+#[test]
+fn a_standstill_hides_nobody_who_is_there_all_the_time() {
+    for (length, trip) in [(700 * MS, 20 * MS), (700 * MS, 200 * MS), (3 * SECOND, 200 * MS)] {
+        let (from, until) = (10 * SECOND, 10 * SECOND + length);
+        let mut world =
+            World::new(Limits { second: Some(80), minute: None }).with_others(sender(10, Duration::ZERO, 30 * SECOND));
+        let run = world.run(until + 3 * SECOND, held_up(from, until, trip));
+        let late = run.refused.iter().filter(|at| **at > 2 * SECOND).count();
+        assert_eq!(late, 0, "of {length:?} at {trip:?}");
+        let left = world.pacer.left_to_others().second.unwrap();
+        assert!((10..=16).contains(&left), "{left} left after {length:?} at {trip:?}");
     }
 }

@@ -21,6 +21,14 @@ pub(super) fn back_in(trip: Duration) -> Way {
     Way::Answered { after: Duration::ZERO, up: trip / 2, down: trip - trip / 2 }
 }
 
+/// The same, but what would arrive between these times arrives when the gateway goes on.
+pub(super) fn held_up(from: Duration, until: Duration, trip: Duration) -> impl FnMut(usize, Duration) -> Way {
+    move |_, since| {
+        let up = if (from..until).contains(&(since + trip / 2)) { until - since } else { trip / 2 };
+        Way::Answered { after: Duration::ZERO, up, down: trip / 2 }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Leaves,
