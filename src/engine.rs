@@ -86,7 +86,7 @@ pub struct Settings {
     pub default_account: Option<AccountName>,
     /// Longest wait for what is in flight when stopping.
     pub drain: Duration,
-    /// How long a busy lane waits for more records to share a flush with.
+    /// How far apart a busy lane's commits start, so that more records share a flush; a full one starts at once.
     pub linger: Duration,
     /// How long a campaign's ledger is kept after its end.
     pub ledger_retention: Duration,
@@ -102,7 +102,7 @@ impl Default for Settings {
             prefetch: 512,
             default_account: None,
             drain: Duration::from_secs(30),
-            linger: Duration::from_millis(10),
+            linger: Duration::from_millis(20),
             ledger_retention: Duration::from_secs(30 * 24 * 3600),
             shelf_page: 10_000,
             most_lost_attempts: 5,

@@ -15,10 +15,6 @@ use crate::store::{Change, Store, StoreError};
 /// Steps in a group that is worth a flush of its own: to wait for more would only make jobs wait.
 const FULL: usize = 128;
 
-/// Steps in a group from which on groups are large enough. Smaller ones start further apart: a flush costs the same whatever is in it.
-const SMALL: usize = 8;
-const APART_WHEN_SMALL: u32 = 2;
-
 /// Wait before a failed commit is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -33,7 +29,6 @@ pub(super) struct Journal<Step> {
     pending_since: Option<Instant>,
     /// Something waits that is to be durable as soon as can be.
     urgent: bool,
-    last_size: usize,
     last_start: Option<Instant>,
     running: Option<Running<Step>>,
     failed: Option<Failed<Step>>,
@@ -73,14 +68,13 @@ impl<Step> Journal<Step> {
             pending: Group::default(),
             pending_since: None,
             urgent: false,
-            last_size: 0,
             last_start: None,
             running: None,
             failed: None,
         }
     }
 
-    /// How long smaller groups wait for more, from now on.
+    /// How far apart groups that are not full start, from now on.
     pub(super) const fn set_linger(&mut self, linger: Duration) {
         self.linger = linger;
     }
@@ -135,7 +129,6 @@ impl<Step> Journal<Step> {
             None => {
                 (self.pending_since, self.last_start, self.urgent) = (None, Some(now), false);
                 let group = std::mem::take(&mut self.pending);
-                self.last_size = group.steps.len();
                 let ledger = group.ledger.into_iter().map(|(campaign, records)| Change::Ledger(campaign, records));
                 (ledger.chain(group.others).collect(), group.steps)
             }
@@ -157,8 +150,7 @@ impl<Step> Journal<Step> {
         if self.urgent || self.pending.steps.len() >= FULL {
             return Some(since);
         }
-        let apart = if self.last_size < SMALL { self.linger * APART_WHEN_SMALL } else { self.linger };
-        Some(self.last_start.map_or(since, |last| since.max(last + apart)))
+        Some(self.last_start.map_or(since, |last| since.max(last + self.linger)))
     }
 
     /// The steps whose changes are durable now, or why they are not yet. Pends for ever while no commit is running.
@@ -202,9 +194,10 @@ mod tests {
     async fn a_busy_journal_waits_for_more_to_share_a_flush() {
         let mut journal = Journal::new(Arc::new(MemoryStore::default()), Duration::from_millis(10));
         let now = Instant::now();
-        (0..20).for_each(|step| journal.follow(step, now));
+        journal.follow(1, now);
+        assert_eq!(journal.due_at(), Some(now), "the first after a while");
         journal.start(now);
-        assert_eq!(journal.committed().await.unwrap().len(), 20);
+        journal.committed().await.unwrap();
         journal.follow(1, now);
         assert_eq!(journal.due_at(), Some(now + Duration::from_millis(10)));
         (0..FULL).for_each(|_| journal.follow(1, now));
@@ -212,16 +205,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn small_groups_start_further_apart_and_a_pause_waits_for_none() {
+    async fn a_pause_waits_for_no_others() {
         let mut journal = Journal::new(Arc::new(MemoryStore::default()), Duration::from_millis(10));
         let now = Instant::now();
         journal.follow(1, now);
-        assert_eq!(journal.due_at(), Some(now), "the first after a while");
         journal.start(now);
         journal.committed().await.unwrap();
         let soon = now + Duration::from_millis(5);
         journal.follow(2, soon);
-        assert_eq!(journal.due_at(), Some(now + Duration::from_millis(20)));
+        assert_eq!(journal.due_at(), Some(now + Duration::from_millis(10)));
         journal.change(pause(), None, soon);
         assert_eq!(journal.due_at(), Some(soon));
     }
@@ -288,20 +280,16 @@ mod tests {
     async fn a_commit_starts_when_it_is_due_and_not_before() {
         let mut journal = Journal::new(Arc::new(MemoryStore::default()), 10 * MS);
         let now = Instant::now();
-        for steps in [SMALL, 1] {
-            (0..steps).for_each(|step| journal.follow(step, now));
-            journal.start(now + 50 * MS);
-            assert_eq!(journal.committed().await.unwrap().len(), steps);
-            let apart = if steps < SMALL { 20 } else { 10 };
-            journal.follow(1, now + 51 * MS);
-            let due = now + (50 + apart) * MS;
-            assert_eq!(journal.due_at(), Some(due));
-            journal.start(due - MS);
-            assert_eq!(journal.due_at(), Some(due), "not begun");
-            journal.start(due);
-            assert_eq!(journal.due_at(), None, "begun");
-            journal.committed().await.unwrap();
-            journal = Journal::new(Arc::new(MemoryStore::default()), 10 * MS);
-        }
+        journal.follow(1, now);
+        journal.start(now + 50 * MS);
+        assert_eq!(journal.committed().await.unwrap(), [1]);
+        journal.follow(2, now + 51 * MS);
+        let due = now + 60 * MS;
+        assert_eq!(journal.due_at(), Some(due));
+        journal.start(due - MS);
+        assert_eq!(journal.due_at(), Some(due), "not begun");
+        journal.start(due);
+        assert_eq!(journal.due_at(), None, "begun");
+        assert_eq!(journal.committed().await.unwrap(), [2]);
     }
 }

@@ -18,7 +18,7 @@ const LONGEST_OPEN: Duration = Duration::from_secs(1);
 
 /// Of the requests that may be under way, the part (one in so many) that may be written ahead of them at most: after a crash these are
 /// in doubt too.
-const MOST_AHEAD: usize = 4;
+const MOST_AHEAD: usize = 2;
 
 /// How many attempts may be opened beyond the requests that may be under way: as many as lately were answered from one flush to the next.
 /// Fewer would leave places empty while attempts are written; more would only be in doubt after a crash. An account with a limit needs
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(ahead.most(128, None), 0);
         (0..20).for_each(|_| ahead.freed());
         ahead.flushed();
-        assert_eq!((ahead.most(128, None), ahead.most(16, None), ahead.most(128, Some(80.0))), (20, 4, 0));
+        assert_eq!((ahead.most(128, None), ahead.most(16, None), ahead.most(128, Some(80.0))), (20, 8, 0));
         ahead.flushed();
         assert_eq!(ahead.most(128, None), 17, "down slowly");
         (0..40).for_each(|_| ahead.flushed());
