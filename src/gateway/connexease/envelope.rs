@@ -173,6 +173,7 @@ mod tests {
             br#"{"isSuccess":true"#,
             br#"{"isSuccess":true} trailing"#,
             br#"{"isSuccess":true,"isSuccess":false}"#,
+            br#"{"isSuccess":false,"errors":null,"errors":{"code":"GW_001"}}"#,
             b"{\"isSuccess\":true,\"data\":\"\xff\"}",
         ] {
             assert_eq!(parse(body), Envelope::None, "{}", String::from_utf8_lossy(body));

@@ -68,8 +68,20 @@ fn check_wait(wait: Option<Duration>) {
     assert!(wait.is_none_or(|wait| !wait.is_zero() && wait <= retry_after::LONGEST), "{wait:?}");
 }
 
+/// An envelope that says each thing once. One that says two things says nothing that can be relied on.
+#[derive(serde::Deserialize)]
+struct Once {
+    #[serde(rename = "isSuccess")]
+    _is_success: Option<serde::de::IgnoredAny>,
+    #[serde(rename = "data")]
+    _data: Option<serde::de::IgnoredAny>,
+    #[serde(rename = "errors")]
+    _errors: Option<serde::de::IgnoredAny>,
+}
+
 fn check_reply(status: u16, broken: Option<Broken>, body: &[u8], reply: &Reply) {
-    let envelope = broken.is_none().then(|| serde_json::from_slice::<serde_json::Value>(body).ok()).flatten();
+    let whole = broken.is_none() && serde_json::from_slice::<Once>(body).is_ok();
+    let envelope = whole.then(|| serde_json::from_slice::<serde_json::Value>(body).ok()).flatten();
     let says = envelope.as_ref().and_then(|json| json.get("isSuccess")).and_then(serde_json::Value::as_bool);
     match reply {
         Reply::Accepted { wamid } => {
