@@ -139,8 +139,16 @@ fn no_leader(queue: &str) -> BrokerError {
     ))
 }
 
+/// A queue that is there, and from when on it is safe to route something to it.
+struct Found {
+    existed: bool,
+    safe_at: Instant,
+}
+
 /// Campaign queues on their way from declared to bound, and from unbound to deleted.
 pub(super) struct Nursery {
+    /// What was declared before us is safe this long after.
+    began: Instant,
     young: Mutex<HashMap<String, Young>>,
     trials: Semaphore,
     removals: Semaphore,
@@ -148,7 +156,12 @@ pub(super) struct Nursery {
 
 impl Default for Nursery {
     fn default() -> Self {
-        Self { young: Mutex::default(), trials: Semaphore::new(TRIALS), removals: Semaphore::new(REMOVALS) }
+        Self {
+            began: Instant::now(),
+            young: Mutex::default(),
+            trials: Semaphore::new(TRIALS),
+            removals: Semaphore::new(REMOVALS),
+        }
     }
 }
 
@@ -164,31 +177,31 @@ impl Nursery {
         bound: Bound,
     ) -> Result<Prepared, BrokerError> {
         let name = names::queue(source);
-        let young = self.found_or_made(wire, &name, bound).await?;
-        if let Some(young) = young {
-            sleep_until(young.safe_at).await;
-        }
+        let found = self.found_or_made(wire, &name, bound).await?;
+        sleep_until(found.safe_at).await;
         bind(&wire.calls().await?.channel, &name, exchange, key).await?;
         self.young().remove(&name);
-        Ok(Prepared { existed: young.is_none() })
+        Ok(Prepared { existed: found.existed })
     }
 
     /// Leaves a queue there that is as good as new, if it was not there for long.
-    async fn found_or_made(&self, wire: &Wire, name: &str, bound: Bound) -> Result<Option<Young>, BrokerError> {
+    async fn found_or_made(&self, wire: &Wire, name: &str, bound: Bound) -> Result<Found, BrokerError> {
         let found = look(&wire.calls().await?.channel, name).await?;
-        match (found, self.get(name)) {
-            (Some(_), Some(young)) if young.epoch == wire.epoch => Ok(Some(young)),
+        let young = match (found, self.get(name)) {
+            (Some(_), Some(young)) if young.epoch == wire.epoch => young,
             // The connection broke while it was young: it may have no leader.
-            (Some(_), Some(_)) => self.replace(wire, name).await.map(Some),
+            (Some(_), Some(_)) => self.replace(wire, name).await?,
             (Some(Count { ready: 0, .. }), None) => match (self.has_leader(wire, name).await?, bound) {
-                (true, _) => Ok(None),
+                // The last daemon may have died right after it made it.
+                (true, _) => return Ok(Found { existed: true, safe_at: self.began + CRASH_SAFE }),
                 // It was young when both the daemon and the broker died.
-                (false, Bound::No) => self.replace(wire, name).await.map(Some),
-                (false, Bound::Unknown) => Err(no_leader(name)),
+                (false, Bound::No) => self.replace(wire, name).await?,
+                (false, Bound::Unknown) => return Err(no_leader(name)),
             },
-            (Some(_), None) => Ok(None),
-            (None, _) => self.declare(&wire.calls().await?.channel, wire.epoch, name).await.map(Some),
-        }
+            (Some(_), None) => return Ok(Found { existed: true, safe_at: self.began }),
+            (None, _) => self.declare(&wire.calls().await?.channel, wire.epoch, name).await?,
+        };
+        Ok(Found { existed: false, safe_at: young.safe_at })
     }
 
     /// Makes a queue anew that was never bound, and so holds nothing.

@@ -216,6 +216,34 @@ async fn a_dead_letter_queue_that_died_young_together_with_its_daemon_is_replace
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_the_last_daemon_made_just_before_it_died_takes_jobs_once_it_is_safe() {
+    let node = block_in_place(RabbitNode::start);
+    let vhost = block_in_place(|| node.vhost());
+    let (spring, dead) = (campaign("spring"), "campaignd.dead.spring");
+    let rabbit = connected(&node, &vhost).await;
+    rabbit.prepare(&campaign("autumn")).await.unwrap(); // from then on all that campaigns share is safe
+    rabbit.close().await;
+    drop(rabbit);
+    declare_as_a_daemon(&node, &vhost, JOBS_OF_SPRING).await;
+    declare_as_a_daemon(&node, &vhost, dead).await;
+    let next = connected(&node, &vhost).await;
+    let job_queue = async {
+        assert!(next.prepare(&spring).await.unwrap().existed);
+        publish(&*next, Target::Jobs(&spring), &job("confirmed")).await;
+    };
+    let (letter, spring) = (job("letter"), campaign("spring"));
+    let letters = publish(&*next, Target::Dead(&spring), &letter);
+    tokio::join!(job_queue, letters);
+    block_in_place(|| {
+        node.kill9();
+        node.boot();
+    });
+    up(&next).await;
+    drain(&*next, Source::Jobs(spring.clone()), &["confirmed".to_owned()].into()).await;
+    drain(&*next, Source::Dead(spring), &["letter".to_owned()].into()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_that_died_young_is_replaced_or_named() {
     let node = block_in_place(RabbitNode::start);
     let vhost = block_in_place(|| node.vhost());
