@@ -69,7 +69,7 @@ const QUIET_AFTER_LOSS: Duration = Duration::from_secs(10);
 
 /// How long after the loss it may be so at the earliest while the ledger says that jobs are under way: none is delayed for longer than a
 /// day.
-const LONGEST_AWAY: Duration = Duration::from_secs(25 * 3600);
+pub(crate) const LONGEST_AWAY: Duration = Duration::from_secs(25 * 3600);
 
 /// How a campaign sends. Given by its announcement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

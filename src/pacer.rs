@@ -236,7 +236,7 @@ impl Pacer {
             let view = if which == 0 { &self.log.second } else { &self.log.minute };
             let (Some(window), Some(view), Some(others)) = (window, view, self.others.get_mut(which)) else { continue };
             let Some(ours) = self.log.ours(view, number) else { continue };
-            let late = self.log.late(view, number) as f64;
+            let held_up = self.log.held_up(view, number) as f64;
             let past = view.past(left);
             let counted = window.limit.saturating_sub(window.remaining) as usize;
             let full = window.remaining == 0;
@@ -250,7 +250,7 @@ impl Pacer {
             let unexplained = counted as f64 - ours as f64 - past.min(not_ours) as f64;
             // What was held up has its place in our log already. Of a window that one of them met, we know too little to take others for gone.
             let or_more = full || self.log.was_caught(number);
-            others.add(unexplained - unexplained.clamp(0.0, late), doubt, or_more, at);
+            others.add(unexplained - unexplained.clamp(0.0, held_up), doubt, or_more, at);
         }
     }
 

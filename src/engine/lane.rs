@@ -192,6 +192,8 @@ pub(super) struct Lane {
     store_alerted: bool,
     /// What the intake may still hold of an earlier life.
     intake_remnant: Remnant,
+    /// Since when it is known to hold something.
+    intake_since: Option<Instant>,
     /// The note about the account at the broker.
     note: roll::NoteState,
     note_retry_at: Instant,
@@ -247,6 +249,7 @@ impl Lane {
             stopping_told: watch::Sender::new(false),
             next_look: now,
             intake_remnant: Remnant::Unknown { ask_at: now },
+            intake_since: None,
             store_alerted: false,
             note: roll::NoteState::Outdated,
             note_retry_at: now,

@@ -14,7 +14,7 @@ const SHORT: Duration = Duration::from_millis(50);
 
 /// How long a repeated publish waits for its first, which may come later: by another connection, or by the intake. Sent before it, and
 /// the ledger lost then, the first would look like a job of which nothing was ever sent. Each repeat waits at the broker itself, so
-/// that no wall clock has a say in it.
+/// that a daemon whose wall clock is set forward sends none early.
 pub(super) const GIVE_WAY: Duration = Duration::from_secs(15);
 
 /// What happens to a delivery.

@@ -243,13 +243,15 @@ impl SlidingLog {
         }
     }
 
-    /// The first request of those of which none is answered.
+    /// The first request of those of which none is answered; one that never left is none of them.
     fn first_unanswered(&self) -> u64 {
-        self.overtakers.back().map_or(self.overtaken, |(_, last)| *last) + 1
+        let after = self.overtakers.back().map_or(self.overtaken, |(_, last)| *last) + 1;
+        (after..self.total()).find(|number| self.get(*number).is_none_or(|sent| sent.fate != Fate::Void)).unwrap_or(after)
     }
 
     fn is_overdue(&self, number: u64, trips: &Trips, at: Micros) -> Option<bool> {
-        self.left(number).map(|left| trips.is_overdue(at - left))
+        let sent = self.get(number).filter(|sent| sent.fate != Fate::Void)?;
+        Some(trips.is_overdue(at - sent.left))
     }
 
     /// When the request left.
@@ -376,7 +378,7 @@ impl SlidingLog {
     }
 
     /// Ours that left before that window began but were held up by a gateway that stood still: they arrived in it.
-    pub(super) fn late(&self, view: &View, number: u64) -> usize {
+    pub(super) fn held_up(&self, view: &View, number: u64) -> usize {
         let Some(left) = self.left(number) else { return 0 };
         let from = left - view.length;
         let before = self.first + self.sent.partition_point(|sent| sent.left <= from) as u64;

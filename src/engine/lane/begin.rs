@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Active, Key, Lane, Step};
 use crate::broker::Delivery;
-use crate::campaign::{Entry, JobState, Record};
+use crate::campaign::{Entry, JobState, LONGEST_AWAY, Record};
 use crate::engine::triage::{Case, Triage, own_death, triage};
 use crate::job::{CampaignId, Job, JobId};
 use crate::outcome::Settle;
@@ -190,7 +190,7 @@ impl Lane {
                 self.note_batch(&begun, now);
                 self.take_in_hand(id, begun, 0);
                 if let Settle::Delay(wait) = &settle {
-                    self.note_away(id, now + *wait);
+                    self.note_away(id, *wait, now);
                 }
                 self.journal.follow(Step::Settle(key, settle), now);
                 return Turn::Moved;
@@ -286,17 +286,17 @@ impl Lane {
     pub(super) fn enter(&mut self, id: &CampaignId, record: Record, step: Option<Step>, now: Instant) {
         if let JobState::Delayed { until } = &record.now.state {
             let away = Duration::try_from(until.duration_since(self.clock.wall())).unwrap_or_default();
-            self.note_away(id, now + away);
+            self.note_away(id, away, now);
         }
         let Some(roll) = self.rolls.get_mut(id) else { return };
         roll.campaign.apply(&record);
         self.journal.record(id, record, step, now);
     }
 
-    /// A job of the campaign is not at its queue until then.
-    pub(super) fn note_away(&mut self, id: &CampaignId, until: Instant) {
+    /// A job of the campaign may not be at its queue for so long.
+    pub(super) fn note_away(&mut self, id: &CampaignId, away: Duration, now: Instant) {
         if let Some(roll) = self.rolls.get_mut(id) {
-            roll.away_until = roll.away_until.max(until);
+            roll.away_until = roll.away_until.max(now + away.min(LONGEST_AWAY));
         }
     }
 

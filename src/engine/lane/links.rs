@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
 use super::remnant::Remnant;
-use super::roll::{BROKER_RETRY, Link, NoteState};
+use super::roll::{BROKER_RETRY, Link, NoteState, QUIET};
 use super::settle::{Chore, Destination, ack_patiently, publish_until_confirmed};
 use super::{Lane, Step};
 use crate::broker::{BrokerError, Delivery, Event, Headers, Message, Source, Subscription, SubscriptionId, Tag};
@@ -149,14 +149,16 @@ impl Lane {
 
     /// Lets a job come again later: a campaign whose queue cannot be made must not take the intake's room from all others.
     fn put_off(&mut self, id: &CampaignId, delivery: Delivery) {
-        self.note_away(id, self.clock.now() + PUT_OFF);
+        if let Some(roll) = self.rolls.get_mut(id) {
+            roll.moving += 1;
+        }
         let (broker, id) = (Arc::clone(&self.broker), id.clone());
         let mut message = moved(&delivery);
         message.headers.redelivered = true; // should its original come again, it is sent long before this copy comes home
         let work = async move {
             publish_until_confirmed(broker.as_ref(), &id, Destination::Wait(PUT_OFF), &message).await;
             drop(ack_patiently(broker.as_ref(), &[delivery.tag]).await);
-            Chore::Done
+            Chore::Moved { id, count: 1, away: PUT_OFF }
         };
         self.chores.push(work.boxed());
     }
@@ -174,7 +176,7 @@ impl Lane {
 
     /// The intake's link has ended: what came by it is void and comes again.
     pub(super) fn forget_arrivals(&mut self, intake: SubscriptionId) {
-        self.intake_remnant = Remnant::Unknown { ask_at: self.clock.now() };
+        (self.intake_remnant, self.intake_since) = (Remnant::Unknown { ask_at: self.clock.now() }, None);
         for roll in self.rolls.values_mut() {
             roll.arrivals.retain(|delivery| delivery.tag.subscription != intake);
             roll.ready.retain(|delivery| delivery.tag.subscription != intake);
@@ -210,13 +212,14 @@ impl Lane {
                 drop(ack_patiently(broker.as_ref(), &tags).await);
             }
             drop(moved);
-            Chore::Moved(id, count)
+            Chore::Moved { id, count, away: Duration::ZERO }
         };
         self.chores.push(work.boxed());
     }
 
-    pub(super) fn on_moved(&mut self, id: CampaignId, count: usize) {
+    pub(super) fn on_moved(&mut self, id: CampaignId, count: usize, away: Duration) {
         let now = self.clock.now();
+        self.note_away(&id, away, now);
         if let Some(roll) = self.rolls.get_mut(&id) {
             roll.moving = roll.moving.saturating_sub(count);
             roll.last_delivery = now;
@@ -247,9 +250,9 @@ impl Lane {
     pub(super) fn on_opened(&mut self, id: CampaignId, result: Result<Subscription, BrokerError>) {
         let retry_at = self.clock.now() + BROKER_RETRY;
         let Some(roll) = self.rolls.get_mut(&id) else { return };
-        roll.last_delivery = self.clock.now();
         match result {
             Ok(subscription) => {
+                roll.last_delivery = self.clock.now();
                 self.links.insert(subscription.id(), id.clone());
                 roll.link = Link::Open(subscription);
             }
@@ -276,6 +279,7 @@ impl Lane {
                 roll.prepared = false;
                 roll.retry_at = retry_at;
                 let now = self.clock.now();
+                self.note_away(&id, QUIET, now);
                 returned.iter().for_each(|delivery| self.leave_untouched(&id, delivery, now));
                 self.attention.insert(id);
             }

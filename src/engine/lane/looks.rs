@@ -115,7 +115,7 @@ impl Roll {
         settled && noted && linked && !self.preparing && !self.removing && !self.campaign.releasing
     }
 
-    /// All its jobs are settled, but for what an earlier life may have left in its queue.
+    /// All its jobs are settled, but for what an earlier life may have left at the broker.
     fn is_to_be_counted(&self) -> bool {
         let counts = &self.campaign.counts;
         !matches!(self.remnant, Remnant::None { .. }) && counts.is_sealed() && counts.open() == 0

@@ -2,6 +2,7 @@
 //! Among them may be dead letters that were never published, so a campaign is not *finished* before they have come again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::time::Instant;
@@ -11,6 +12,9 @@ use super::roll::{BROKER_RETRY, Link, QUIET, Roll};
 use super::settle::Chore;
 use crate::broker::{BrokerError, Source};
 use crate::job::CampaignId;
+
+/// So long after it was first asked, an intake that is never empty has given back what an earlier life had in hand: that stands at its head.
+const LONGEST_BACKLOG: Duration = Duration::from_secs(60);
 
 /// Whether a queue may still hold something that was in hand in an earlier life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,11 +55,12 @@ impl Lane {
         if roll.remnant.is_none() || self.stopping {
             return roll.remnant.is_none();
         }
-        let intake_empty =
-            matches!(self.intake_remnant, Remnant::None { since } if now.saturating_duration_since(since) >= QUIET);
-        let source = if self.intake_remnant.ask(now) {
+        let long_ago = |since: Instant, length| now.saturating_duration_since(since) >= length;
+        let emptied = matches!(self.intake_remnant, Remnant::None { since } if long_ago(since, QUIET));
+        let intake_done = emptied || self.intake_since.is_some_and(|since| long_ago(since, LONGEST_BACKLOG));
+        let source = if !intake_done && self.intake_remnant.ask(now) {
             Source::Intake
-        } else if intake_empty && roll.can_be_counted(now) && roll.remnant.ask(now) {
+        } else if intake_done && roll.can_be_counted(now) && roll.remnant.ask(now) {
             Source::Jobs(id.clone())
         } else {
             return false;
@@ -67,15 +72,24 @@ impl Lane {
 
     /// So many messages stand in a queue and are with nobody.
     pub(super) fn on_counted(&mut self, source: Source, ready: &Result<u64, BrokerError>) {
-        let remnant = Remnant::answered(ready, self.clock.now());
+        let now = self.clock.now();
+        let remnant = Remnant::answered(ready, now);
         match source {
             Source::Jobs(id) => {
                 if let Some(roll) = self.rolls.get_mut(&id) {
-                    roll.remnant = remnant;
+                    // What came meanwhile, or is on its way, was not counted.
+                    roll.remnant = if roll.can_be_counted(now) { remnant } else { Remnant::Unknown { ask_at: now + QUIET } };
                 }
                 self.attention.insert(id);
             }
-            Source::Intake | Source::Dead(_) => self.intake_remnant = remnant,
+            // Its link may have ended since, and what it held is back.
+            Source::Intake if self.intake_remnant == Remnant::Asked => {
+                self.intake_remnant = remnant;
+                if ready.is_ok() {
+                    self.intake_since.get_or_insert(now);
+                }
+            }
+            Source::Intake | Source::Dead(_) => {}
         }
     }
 }

@@ -57,16 +57,16 @@ pub(super) struct Roll {
     pub(super) removing: bool,
     /// The campaign is over and its queue still holds something that has to be settled first.
     pub(super) leftovers: bool,
-    /// A delivery came since the queue was last found to hold something.
+    /// When something last came of it, or its queue was made, opened, filled by us or found to hold something.
     pub(super) last_delivery: Instant,
-    /// The latest time until which this life of the daemon has delayed a job of it.
+    /// The latest time until which a job of it may be neither here nor at its queue: delayed, or on its way back.
     pub(super) away_until: Instant,
     /// The broker knows that it is cancelled. Only then are its jobs taken off its queue: should the ledger be lost, nothing else
     /// would tell what became of them.
     pub(super) cancel_noted: bool,
     /// Who cancelled it, and is told once the broker knows.
     pub(super) canceller: Option<Answer<()>>,
-    /// What an earlier life of the daemon left in its queue.
+    /// What an earlier life of the daemon may have left in its queue.
     pub(super) remnant: Remnant,
     /// Rounds of releasing dead letters that are under way.
     pub(super) release_rounds: usize,

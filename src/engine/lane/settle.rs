@@ -34,8 +34,12 @@ pub(super) enum Chore {
     Removed(CampaignId, Result<bool, BrokerError>),
     /// The next letters of a walk along the dead letters.
     Letters(Box<dead::Round>, Result<Vec<Delivery>, CommandError>),
-    /// So many arrivals stand in their campaign's queue.
-    Moved(CampaignId, usize),
+    /// So many arrivals are on their campaign's queue, or will be after so long.
+    Moved {
+        id: CampaignId,
+        count: usize,
+        away: Duration,
+    },
     /// How many messages stand in a queue.
     Counted(Result<u64, BrokerError>, Source),
 }
@@ -52,7 +56,7 @@ impl Lane {
             Chore::AccountNoted(result) => self.on_account_noted(&result),
             Chore::Removed(id, result) => self.on_removed(&id, &result),
             Chore::Letters(round, letters) => self.on_letters(*round, letters),
-            Chore::Moved(id, count) => self.on_moved(id, count),
+            Chore::Moved { id, count, away } => self.on_moved(id, count, away),
             Chore::Counted(ready, source) => self.on_counted(source, &ready),
         }
     }

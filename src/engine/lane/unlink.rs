@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::roll::{Link, Roll};
+use super::roll::{Link, QUIET, Roll};
 use super::{Lane, Step};
 use crate::broker::Delivery;
 use crate::campaign::Record;
@@ -35,6 +35,7 @@ impl Lane {
         if idle || now.saturating_duration_since(*since) > CLOSE_WITHIN {
             self.links.remove(&subscription.id());
             roll.link = Link::Closed;
+            self.note_away(id, QUIET, now); // what it held is back at its queue once its channel has closed
         } else if roll.in_hand == 0 {
             self.attention.insert(id.clone());
         }
