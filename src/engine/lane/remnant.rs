@@ -105,13 +105,27 @@ impl Roll {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::sync::Mutex;
     use std::time::Duration;
 
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use futures_util::StreamExt;
     use jiff::Timestamp;
+    use rand::SeedableRng;
+    use tokio::sync::mpsc;
 
+    use super::super::{Gauge, LaneParts};
     use super::*;
-    use crate::broker::{Delivery, Message, SubscriptionId, Tag};
+    use crate::alert::Alerts;
+    use crate::broker::{Broker, Delivery, Event, Message, Prepared, Subscription, SubscriptionId, Tag, Target};
     use crate::campaign::{Campaign, Options};
+    use crate::clock::Clock;
+    use crate::dice::Dice;
+    use crate::engine::Settings;
+    use crate::policy::Rules;
+    use crate::store::memory::MemoryStore;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -150,5 +164,105 @@ mod tests {
         ] {
             assert!(!busy.can_be_counted(now + QUIET));
         }
+    }
+
+    /// A broker that does nothing but count: what stands in the campaign's queue, and what it was asked for.
+    #[derive(Default)]
+    struct Counting {
+        jobs: Mutex<u64>,
+        asked: Mutex<Vec<Source>>,
+    }
+
+    fn no<T>() -> Result<T, BrokerError> {
+        Err(BrokerError::Down("it only counts".into()))
+    }
+
+    #[async_trait]
+    impl Broker for Counting {
+        async fn prepare(&self, _: &CampaignId) -> Result<Prepared, BrokerError> {
+            no()
+        }
+        async fn subscribe(&self, _: Source, _: u16, _: mpsc::Sender<Event>) -> Result<Subscription, BrokerError> {
+            no()
+        }
+        async fn ack(&self, _: &[Tag]) -> Result<(), BrokerError> {
+            no()
+        }
+        async fn publish(&self, _: Target<'_>, _: &Message) -> Result<(), BrokerError> {
+            no()
+        }
+        async fn depth(&self, source: &Source) -> Result<u64, BrokerError> {
+            self.asked.lock().unwrap().push(source.clone());
+            Ok(if *source == Source::Intake { 0 } else { *self.jobs.lock().unwrap() })
+        }
+        async fn remove(&self, _: &CampaignId) -> Result<bool, BrokerError> {
+            no()
+        }
+        async fn remember(&self, _: &CampaignId, _: &[u8]) -> Result<(), BrokerError> {
+            no()
+        }
+        async fn recall(&self) -> Result<Vec<(CampaignId, Bytes)>, BrokerError> {
+            no()
+        }
+    }
+
+    /// A lane that has just started, with one campaign of an earlier life.
+    fn lane(broker: Arc<Counting>, id: &CampaignId) -> Lane {
+        let campaign = Campaign::new(id.clone(), "main".parse().unwrap(), Options::default(), Timestamp::UNIX_EPOCH);
+        Lane::new(LaneParts {
+            name: "main".parse().unwrap(),
+            account: None,
+            pause: None,
+            campaigns: vec![(campaign, None)],
+            suppressed: HashSet::new(),
+            broker,
+            store: Arc::new(MemoryStore::new()),
+            rules: Arc::new(Rules::default()),
+            alerts: Alerts::channel().0,
+            clock: Clock::simulated(Timestamp::UNIX_EPOCH),
+            dice: Dice::seed_from_u64(0),
+            settings: Settings::default(),
+            commands: mpsc::channel(1).1,
+            gauge: Arc::new(Gauge::default()),
+        })
+    }
+
+    /// Whether nothing is left as far as the lane knows; what it asks the broker for is answered after.
+    async fn look(lane: &mut Lane, id: &CampaignId) -> bool {
+        let nothing = lane.has_no_remnant(id, lane.clock.now());
+        if let Some(chore) = lane.chores.next().await {
+            lane.on_chore(chore);
+        }
+        nothing
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_intake_is_counted_before_the_queue_and_what_stood_there_has_time_to_come() {
+        let (id, broker) = ("spring".parse().unwrap(), Arc::new(Counting::default()));
+        let mut lane = lane(Arc::clone(&broker), &id);
+        let asked = || std::mem::take(&mut *broker.asked.lock().unwrap());
+        assert!(!look(&mut lane, &"another".parse().unwrap()).await && asked().is_empty());
+        tokio::time::advance(QUIET).await;
+        lane.stopping = true;
+        assert!(!look(&mut lane, &id).await && asked().is_empty(), "a lane that ends asks nothing more");
+        lane.stopping = false;
+        assert!(!look(&mut lane, &id).await);
+        assert_eq!(asked(), [Source::Intake]);
+        assert!(!look(&mut lane, &id).await && asked().is_empty(), "what stood there may still come");
+        tokio::time::advance(QUIET).await;
+        lane.rolls.get_mut(&id).unwrap().moving = 1;
+        assert!(!look(&mut lane, &id).await && asked().is_empty(), "it is on its way into the queue");
+        lane.rolls.get_mut(&id).unwrap().moving = 0;
+        *broker.jobs.lock().unwrap() = 1;
+        assert!(!look(&mut lane, &id).await);
+        assert_eq!(asked(), [Source::Jobs(id.clone())]);
+        assert!(!look(&mut lane, &id).await && asked().is_empty(), "it comes, and is settled");
+        *broker.jobs.lock().unwrap() = 0;
+        tokio::time::advance(BROKER_RETRY).await;
+        lane.attention.clear();
+        assert!(!look(&mut lane, &id).await);
+        assert_eq!(asked(), [Source::Jobs(id.clone())]);
+        assert!(lane.attention.contains(&id), "it may be finished now");
+        assert!(look(&mut lane, &id).await && asked().is_empty());
     }
 }
