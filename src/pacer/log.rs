@@ -188,8 +188,8 @@ impl SlidingLog {
         // What was forgotten cannot be looked at any more.
         for view in self.second.iter_mut().chain(&mut self.minute) {
             view.next = view.next.max(self.first);
-            while view.lost.first().is_some_and(|number| *number < self.first) {
-                view.lost.pop_first();
+            while let Some(number) = view.lost.range(..self.first).next().copied() {
+                view.lost.remove(&number);
             }
         }
         self.sent.push_back(Sent { left: at, fate: Fate::Open });
@@ -435,5 +435,65 @@ mod tests {
         assert!((600..=760).contains(&remembered(Limits { second, minute }, SECOND / 10, 3000)));
         assert!((10..=170).contains(&remembered(Limits { second, minute: None }, SECOND / 10, 3000)));
         assert_eq!(remembered(Limits { second: None, minute: None }, SECOND / 10, 3000), 0);
+    }
+
+    #[test]
+    fn what_was_given_up_for_lost_is_forgotten_with_the_rest() {
+        let limits = Limits { second: Some(1000), minute: None };
+        let mut log = SlidingLog::as_if_busy(limits, Instant::now());
+        let trips = Trips::default();
+        let send = |log: &mut SlidingLog, at: Micros| {
+            log.free_at(limits, &trips, at, at);
+            log.push(at);
+            log.second.as_ref().unwrap().lost.len()
+        };
+        let lost = (0..100).map(|n| send(&mut log, n * SECOND / 10)).last();
+        assert!(lost > Some(80), "{lost:?}");
+        assert_eq!(send(&mut log, PATIENCE + 5 * SECOND), 100 - 50, "of the first fifty no answer is waited for any more");
+        assert_eq!(send(&mut log, 3 * PATIENCE), 0);
+    }
+
+    /// Of ten requests only the last is answered, once the gateway goes on: that tells when all of them arrived.
+    #[test]
+    fn what_a_standstill_held_up_keeps_its_place_for_a_window_from_when_it_arrived_and_no_longer() {
+        let limits = Limits { second: Some(10), minute: None };
+        let mut log = SlidingLog::as_if_busy(limits, Instant::now());
+        let mut trips = Trips::default();
+        (0..1000).for_each(|n| trips.add(400_000, n * 1000));
+        let first = log.push(4 * SECOND);
+        log.answered(first, 400_000, 4_400_000);
+        let held_up = [(); 10].map(|()| log.push(5 * SECOND));
+        let (last, answered) = (held_up[9], 9 * SECOND);
+        log.heard(last, answered, &trips);
+        log.answered(last, answered - 5 * SECOND, answered);
+        let arrived = answered - trips.fastest();
+        let free = log.free_at(limits, &trips, answered + 100_000, 20 * SECOND);
+        assert!((arrived + SECOND..arrived + SECOND * 11 / 10).contains(&free), "{free}");
+        for n in 0..10 {
+            let at = arrived + SECOND * 12 / 10 + n;
+            assert_eq!(log.free_at(limits, &trips, at, 20 * SECOND), at, "the places of all ten are free");
+            log.push(at);
+        }
+    }
+
+    #[test]
+    fn a_gateway_that_stays_slow_stands_still_no_more_until_one_request_is_answered_fast() {
+        let mut log = SlidingLog::as_if_busy(Limits { second: Some(80), minute: None }, Instant::now());
+        let mut trips = Trips::default();
+        (0..1000).for_each(|n| trips.add(20_000, n * 1000));
+        let mut round = 5;
+        let mut answered_after = |trip: Micros| {
+            round += 1;
+            let numbers = [(); 10].map(|()| log.push(round * SECOND));
+            let at = round * SECOND + trip;
+            for number in numbers {
+                log.heard(number, at, &trips);
+                log.answered(number, trip, at);
+            }
+            log.was_caught(numbers[9])
+        };
+        assert_eq!([20_000, 500_000, 500_000].map(&mut answered_after), [false, true, true]);
+        assert_eq!([500_000; 3].map(&mut answered_after), [false; 3], "it has become slower");
+        assert_eq!([20_000, 500_000].map(&mut answered_after), [false, true]);
     }
 }

@@ -195,3 +195,20 @@ fn a_turn_given_anew_waits_for_its_place_and_is_given_no_further_ahead_than_writ
     assert_eq!(pacer.renew(lapsed, soon - Duration::from_micros(1)), Err(free));
     assert_eq!(pacer.renew(lapsed, soon).unwrap().at, free);
 }
+
+#[test]
+fn a_request_that_is_not_answered_yet_is_taken_for_as_late_as_its_answer() {
+    let run = World::new(Limits { second: Some(20), minute: None })
+        .run(60 * SECOND, |n, _| if n > 60 && n % 50 == 0 { uneven(1300 * MS, 10 * MS) } else { back_in(20 * MS) });
+    assert!(run.refused.is_empty(), "{:?}", run.refused);
+}
+
+#[test]
+fn a_gateway_that_has_become_slower_is_used_as_before_once_that_is_learnt() {
+    let slower = 5 * SECOND;
+    let run = World::new(Limits { second: Some(80), minute: None })
+        .run(120 * SECOND, |_, since| back_in(if since < slower { 20 * MS } else { 500 * MS }));
+    assert!(run.refused.is_empty(), "{:?}", run.refused);
+    let used = run.between(100 * SECOND, 120 * SECOND);
+    assert!(used > 1580, "{used} of 1,600");
+}

@@ -1,6 +1,6 @@
 //! What the headers tell of other programs on the same key, and what is left to them.
 
-use super::world::{World, back_in, held_up};
+use super::world::{Way, World, back_in, held_up};
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -100,4 +100,53 @@ fn a_standstill_hides_nobody_who_is_there_all_the_time() {
         let left = world.pacer.left_to_others().second.unwrap();
         assert!((10..=16).contains(&left), "{left} left after {length:?} at {trip:?}");
     }
+}
+
+/// Ten others a second beside us for ten seconds, and nothing of ours answered that left after `from`.
+fn beside_ten_others(trip: Duration, from: Duration) -> World {
+    let mut world = World::new(Limits { second: Some(80), minute: None }).with_others(sender(10, Duration::ZERO, 10 * SECOND));
+    world.run(10 * SECOND, |_, since| if since < from { back_in(trip) } else { Way::Lost });
+    let left = world.pacer.left_to_others().second.unwrap();
+    assert!((10..=16).contains(&left), "{left}");
+    world
+}
+
+#[test]
+fn windows_that_are_full_take_nobody_for_gone() {
+    let mut world = beside_ten_others(2 * SECOND, 8 * SECOND);
+    let before = world.pacer.left_to_others();
+    // the limit was lowered after they had left: they are more than the gateway counts
+    let windows = Windows { second: Some(Window { limit: 50, remaining: 0 }), minute: None };
+    for slot in world.unanswered() {
+        world.pacer.answered(slot, 1, slot.at + 2 * SECOND, &accepted(windows));
+    }
+    assert_eq!(world.pacer.left_to_others(), before);
+}
+
+#[test]
+fn what_comes_out_of_a_backlog_bit_by_bit_takes_nobody_for_gone() {
+    let mut world = beside_ten_others(20 * MS, 9 * SECOND);
+    let before = world.pacer.left_to_others();
+    let held_up = world.unanswered();
+    let went_on = held_up[0].at + SECOND;
+    for (slot, n) in held_up.into_iter().zip(1..) {
+        let windows = Windows { second: Some(Window { limit: 80, remaining: 80 - n }), minute: None };
+        world.pacer.answered(slot, 1, went_on + n * 14 * MS, &accepted(windows));
+    }
+    assert_eq!(world.pacer.left_to_others(), before);
+}
+
+#[test]
+fn what_was_held_up_or_refused_says_nothing_of_how_long_the_way_is() {
+    let mut world = beside_ten_others(20 * MS, 9 * SECOND);
+    let way = |pacer: &Pacer| (pacer.trips.fastest(), pacer.trips.allowance());
+    let before = way(&world.pacer);
+    let held_up = world.unanswered();
+    let now = held_up[0].at + SECOND;
+    held_up.into_iter().for_each(|slot| world.pacer.answered(slot, 1, now, &accepted(Windows::default())));
+    assert_eq!(way(&world.pacer), before);
+    let refused = Answer { reply: Reply::Refused(Refusal::default()), windows: Windows::default() };
+    let slot = drive_one(&mut world.pacer, now);
+    world.pacer.answered(slot, 1, slot.at + MS, &refused);
+    assert_eq!(way(&world.pacer), before);
 }

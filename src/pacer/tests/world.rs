@@ -112,6 +112,11 @@ impl World {
         std::mem::take(&mut self.run)
     }
 
+    /// Those whose answer has not come and never does by itself.
+    pub(super) fn unanswered(&self) -> Vec<Slot> {
+        self.sent.iter().filter(|(_, way, ..)| matches!(way, Way::Lost)).map(|(slot, ..)| *slot).collect()
+    }
+
     fn begin(&mut self, slot: Slot, way: Way) {
         let after = match way {
             Way::Answered { after, .. } => after,

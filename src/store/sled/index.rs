@@ -192,7 +192,7 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::{BTreeSet, HashMap};
 
     use proptest::prelude::*;
     use sha2::{Digest, Sha256};
@@ -239,5 +239,51 @@ mod tests {
             let longest = table.slots.split(|slot| slot.marked() == 0).map(<[_]>::len).max().unwrap();
             assert!(longest < table.taken / 4, "{longest} slots without a free one to end the search");
         }
+    }
+
+    #[test]
+    fn a_fingerprint_lies_in_its_table_where_it_lies_among_all() {
+        let place = |kept: u64| Fingerprint::of_hash(kept).place();
+        assert_eq!([0, KEPT / 2 + 1, KEPT].map(place), [0, 1 << 31, u32::MAX]);
+    }
+
+    /// Of one table, each in its own place.
+    fn some() -> impl Iterator<Item = (Fingerprint, u32)> {
+        (0..).map(|n| (Fingerprint::of_hash(u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15) & KEPT), n))
+    }
+
+    #[test]
+    fn an_index_that_is_filled_grows_seldom_and_takes_little_room_in_the_end() {
+        for most in [1, 2, 3, 4, 10_000] {
+            let mut filling = Filling::default();
+            let mut sizes = BTreeSet::new();
+            for (fingerprint, number) in some().take(most) {
+                filling.put(fingerprint, number);
+                let table = &filling.index.0[0];
+                assert_eq!(table.taken % TOGETHER, 0, "puts to a part are done together");
+                assert!(table.slots.len() <= 4 * (table.taken + TOGETHER), "{} for {}", table.slots.len(), table.taken);
+                sizes.insert(table.slots.len());
+            }
+            assert!(sizes.len() < 8, "{sizes:?}");
+            let table = &filling.finish().0[0];
+            assert_eq!(table.taken, most);
+            let room = table.slots.capacity();
+            assert!(!table.is_full(0) && room <= most * 5 / 4 + 1, "{room} for {most}");
+        }
+    }
+
+    #[test]
+    fn a_table_grows_seldom_though_by_little() {
+        let mut index = Index::default();
+        let sizes: BTreeSet<usize> = some()
+            .take(10_000)
+            .map(|(fingerprint, number)| {
+                index.put(fingerprint, number);
+                index.0[0].slots.len()
+            })
+            .collect();
+        assert!(sizes.len() < 70, "{sizes:?}");
+        let table = Table { slots: vec![Slot::FREE; 20], taken: 16 };
+        assert!(!table.is_full(1) && table.is_full(2), "three in twenty stay free");
     }
 }
