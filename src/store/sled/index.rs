@@ -68,7 +68,7 @@ impl Index {
         let shard = waiting.first().map_or(0, |(fingerprint, _)| fingerprint.shard());
         let Some(table) = self.0.get_mut(shard) else { return };
         if table.is_full(waiting.len()) {
-            table.resize(shard, 2 * (table.slots.len() + waiting.len()));
+            table.resize(2 * (table.slots.len() + waiting.len()));
         }
         waiting.drain(..).for_each(|(fingerprint, number)| table.put(fingerprint, number));
     }
@@ -106,7 +106,7 @@ impl Filling {
     pub(super) fn finish(&mut self) -> Index {
         self.waiting.iter_mut().for_each(|waiting| self.index.take_in(waiting));
         let mut index = std::mem::take(&mut self.index);
-        (0..).zip(&mut index.0).for_each(|(shard, table)| table.resize(shard, table.taken + table.taken / 4 + 1));
+        index.0.iter_mut().for_each(|table| table.resize(table.taken + table.taken / 4 + 1));
         index
     }
 }
@@ -149,7 +149,7 @@ impl Table {
 
     fn put(&mut self, fingerprint: Fingerprint, number: u32) {
         if self.is_full(1) {
-            self.resize(fingerprint.shard(), self.slots.len() + (self.slots.len() / 8).max(8));
+            self.resize(self.slots.len() + (self.slots.len() / 8).max(8));
         }
         // The writer uses up a ledger's numbers before the last.
         self.set(fingerprint, number.saturating_add(1));
@@ -177,13 +177,13 @@ impl Table {
     }
 
     /// Makes it of this size, which all that is in it must leave slots free of.
-    fn resize(&mut self, shard: usize, size: usize) {
+    fn resize(&mut self, size: usize) {
         let mut other = Self { slots: Vec::new(), taken: 0 };
         other.slots.reserve_exact(size);
         other.slots.resize(size, Slot::FREE);
         for slot in std::mem::take(&mut self.slots) {
             if slot.marked() != 0 {
-                other.set(Fingerprint((shard as u64) << KEPT_BITS | slot.kept()), slot.marked());
+                other.set(Fingerprint(slot.kept()), slot.marked()); // in a table all are of one shard
             }
         }
         *self = other;
