@@ -279,6 +279,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_noted_at_the_broker_can_be_read_again() {
+        for phase in [Phase::Running, Phase::Cancelled] {
+            let mut roll = roll(phase, Some(pause()), Instant::now());
+            assert_eq!(Note::parse(&roll.begin_note()), Some(roll.noted()));
+            assert!(roll.noting && roll.note == NoteState::Writing);
+            assert_eq!(roll.noting_cancel, phase == Phase::Cancelled);
+        }
+    }
+
+    #[test]
     fn one_that_is_over_is_worked_off_though_paused_and_consumed_only_while_something_is_left() {
         let now = Instant::now();
         for (phase, state, leftovers) in
