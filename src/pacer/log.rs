@@ -146,7 +146,7 @@ impl SlidingLog {
     /// longer known.
     pub(super) fn begin_anew(&mut self, limits: Limits, now: Instant) {
         let first = self.total() + 1; // without limits, the last numbers given out were not kept
-        *self = Self { first, overtaken: first, ..Self::as_if_busy(limits, now) };
+        *self = Self { first, ..Self::as_if_busy(limits, now) };
         for view in self.second.iter_mut().chain(&mut self.minute) {
             view.next = first;
         }
@@ -458,8 +458,7 @@ mod tests {
     fn what_a_standstill_held_up_keeps_its_place_for_a_window_from_when_it_arrived_and_no_longer() {
         let limits = Limits { second: Some(10), minute: None };
         let mut log = SlidingLog::as_if_busy(limits, Instant::now());
-        let mut trips = Trips::default();
-        (0..1000).for_each(|n| trips.add(400_000, n * 1000));
+        let trips = used_to(400_000);
         let first = log.push(4 * SECOND);
         log.answered(first, 400_000, 4_400_000);
         let held_up = [(); 10].map(|()| log.push(5 * SECOND));
@@ -476,24 +475,51 @@ mod tests {
         }
     }
 
+    /// Ten requests leave at once, and are answered so much later; whether the gateway is seen to have stood still.
+    fn ten_answered_after(log: &mut SlidingLog, trips: &Trips, left: Micros, trip: Micros) -> bool {
+        let numbers = [(); 10].map(|()| log.push(left));
+        for number in numbers {
+            log.heard(number, left + trip, trips);
+            log.answered(number, trip, left + trip);
+        }
+        log.was_caught(numbers[9])
+    }
+
+    fn used_to(trip: Micros) -> Trips {
+        let mut trips = Trips::default();
+        (0..1000).for_each(|n| trips.add(trip, n * 1000));
+        trips
+    }
+
     #[test]
     fn a_gateway_that_stays_slow_stands_still_no_more_until_one_request_is_answered_fast() {
         let mut log = SlidingLog::as_if_busy(Limits { second: Some(80), minute: None }, Instant::now());
-        let mut trips = Trips::default();
-        (0..1000).for_each(|n| trips.add(20_000, n * 1000));
-        let mut round = 5;
+        let (trips, mut left) = (used_to(20_000), 5 * SECOND);
         let mut answered_after = |trip: Micros| {
-            round += 1;
-            let numbers = [(); 10].map(|()| log.push(round * SECOND));
-            let at = round * SECOND + trip;
-            for number in numbers {
-                log.heard(number, at, &trips);
-                log.answered(number, trip, at);
-            }
-            log.was_caught(numbers[9])
+            left += SECOND;
+            ten_answered_after(&mut log, &trips, left, trip)
         };
         assert_eq!([20_000, 500_000, 500_000].map(&mut answered_after), [false, true, true]);
         assert_eq!([500_000; 3].map(&mut answered_after), [false; 3], "it has become slower");
         assert_eq!([20_000, 500_000].map(&mut answered_after), [false, true]);
+    }
+
+    #[test]
+    fn while_the_answers_of_a_backlog_come_in_any_order_none_of_it_is_given_up() {
+        let limits = Limits { second: Some(9), minute: None };
+        let mut log = SlidingLog::as_if_busy(limits, Instant::now());
+        let trips = used_to(20_000);
+        for seconds in [5, 6, 7] {
+            ten_answered_after(&mut log, &trips, seconds * SECOND, 500_000); // it has become slower
+        }
+        log.free_at(limits, &trips, 9 * SECOND, 9 * SECOND);
+        let held_up = [(); 10].map(|()| log.push(10 * SECOND));
+        let went_on = 13 * SECOND;
+        log.heard(held_up[9], went_on, &trips);
+        log.answered(held_up[9], 3 * SECOND, went_on);
+        let soon = went_on + 1000;
+        assert!(log.free_at(limits, &trips, soon, soon) > soon, "all but the first, sent to find out, have their places");
+        let later = went_on + SECOND / 2;
+        assert_eq!(log.free_at(limits, &trips, later, later), later, "they are lost");
     }
 }

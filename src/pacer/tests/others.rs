@@ -31,6 +31,20 @@ fn nobody_else_costs_nothing() {
     }
 }
 
+/// On an uneven way it is in doubt which of our requests a count holds.
+#[test]
+fn nobody_else_is_seen_on_an_uneven_way() {
+    for length in [15, 20, 25] {
+        let mut world = World::new(Limits { second: Some(80), minute: None });
+        world.run(length * SECOND, |n, _| Way::Answered {
+            after: Duration::ZERO,
+            up: Duration::from_millis(10 + n as u64 * 7919 % 13 * 10),
+            down: 10 * MS,
+        });
+        assert_eq!(world.pacer.left_to_others().second, Some(0), "after {length} s");
+    }
+}
+
 #[test]
 fn what_others_use_of_the_minute_is_told_too_however_long_the_way_is() {
     for trip in [30 * MS, 10 * SECOND] {

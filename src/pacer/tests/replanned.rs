@@ -102,3 +102,14 @@ fn what_the_gateway_told_of_a_lower_limit_and_a_hold_outlive_another_plan() {
     pacer.replan(limits(Some(30), Some(4800)).into(), start + Duration::from_secs(9));
     assert_eq!(pacer.limits().second, Some(30));
 }
+
+#[test]
+fn a_window_that_is_limited_from_now_on_is_kept_by_bursts_too() {
+    let start = Instant::now();
+    let mut pacer = Pacer::new(limits(Some(100), None), start);
+    drive(&mut pacer, start, Duration::from_secs(2));
+    let change = start + Duration::from_secs(2);
+    pacer.replan(Plan { pace: Pace::Burst, ..limits(Some(100), Some(1000)).into() }, change);
+    let taken = drive(&mut pacer, change, Duration::from_secs(30));
+    assert!(taken.len() <= 1000, "{} in half a minute", taken.len());
+}
