@@ -353,9 +353,12 @@ impl SlidingLog {
         let past = (past > 0).then(|| PAST_LATE + view.length - view.past.gap * Micros::try_from(past).unwrap_or(Micros::MAX));
         let mut soonest = [past, view.late.peek().map(|Reverse((until, _))| *until)].into_iter().flatten().min();
         let (mut number, mut reached) = (view.next, at);
-        while let Some(sent) = self.get(number).filter(|sent| soonest.is_none_or(|soonest| sent.left + view.length < soonest)) {
+        while let Some(sent) = self.get(number) {
             // One that left later than its turn is let go of before those behind it.
             reached = reached.max(sent.left + view.length);
+            if soonest.is_some_and(|soonest| reached >= soonest) {
+                break;
+            }
             if sent.fate != Fate::Void {
                 let leaves = self.leaves(view, number, *sent, trips, at).max(reached);
                 soonest = Some(soonest.map_or(leaves, |soonest| soonest.min(leaves)));
