@@ -21,8 +21,8 @@ use crate::job::CampaignId;
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
     /// Makes sure the campaign's queue exists, is safe against a crash, and is where its jobs are routed from now on.
-    /// May take seconds for a new queue.
-    async fn prepare(&self, campaign: &CampaignId) -> Result<Prepared, BrokerError>;
+    /// May take seconds for a new queue. One that is there and broken is made anew only if `bound` says that nothing is in it.
+    async fn prepare(&self, campaign: &CampaignId, bound: Bound) -> Result<Prepared, BrokerError>;
 
     /// Starts delivering from `source` into `sink`, at most `prefetch` unsettled at a time.
     ///
@@ -50,6 +50,15 @@ pub trait Broker: Send + Sync + 'static {
 
     /// The latest note of every campaign.
     async fn recall(&self) -> Result<Vec<(CampaignId, Bytes)>, BrokerError>;
+}
+
+/// Whether anything was ever routed to a queue, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// Nothing was: if it is there, it is empty.
+    No,
+    /// Something may have been.
+    Unknown,
 }
 
 /// What [`Broker::prepare`] found.

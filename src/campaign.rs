@@ -53,6 +53,9 @@ pub struct Campaign {
     /// It is over, and its queue has been deleted.
     #[serde(default)]
     pub queue_gone: bool,
+    /// Its queue is still to be made. One that is there was left by a daemon that died over it, and nothing was ever routed to it.
+    #[serde(default)]
+    pub queue_unmade: bool,
     /// Its ledger has been cleaned up; only the counts remain.
     #[serde(default)]
     pub ledger_gone: bool,
@@ -150,6 +153,7 @@ impl Campaign {
             losses: 0,
             counts_since: None,
             queue_gone: false,
+            queue_unmade: true,
             ledger_gone: false,
             cleaned_counts: None,
             releasing: false,
@@ -195,6 +199,7 @@ impl Campaign {
     pub const fn lose_ledger(&mut self, now: Timestamp) {
         self.losses = self.losses.saturating_add(1);
         self.counts_since = Some(now);
+        self.queue_unmade = false; // it may have been made since
     }
 
     /// Takes up what was `noted` of it at the broker and is missing here, because its ledger was put back from an older copy.
@@ -211,6 +216,7 @@ impl Campaign {
             // it is so again once nothing comes any more
             Phase::Finished => {}
         }
+        self.queue_unmade = false;
     }
 
     /// Over for longer than `retention`, its queue gone: nothing of it can come any more that the ledger would have to know.
@@ -254,6 +260,7 @@ impl Campaign {
         if can {
             self.phase = Phase::Running;
             self.ended = None;
+            self.queue_unmade |= self.queue_gone;
             self.queue_gone = false;
         }
         can
@@ -297,6 +304,20 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_is_known_to_be_unmade_only_until_it_is_made_and_while_the_ledger_is_whole() {
+        let mut campaign = campaign();
+        assert!(campaign.queue_unmade);
+        campaign.queue_unmade = false;
+        campaign.finish(NOW);
+        assert!(campaign.reopen() && !campaign.queue_unmade, "its queue is there still");
+        campaign.finish(NOW);
+        campaign.queue_gone = true;
+        assert!(campaign.reopen() && campaign.queue_unmade, "a new one is to be made");
+        campaign.lose_ledger(NOW);
+        assert!(!campaign.queue_unmade, "it may have been made since the ledger's last word");
+    }
+
+    #[test]
     fn with_its_ledger_lost_it_is_over_when_nothing_comes_any_more() {
         let (quiet, later) = (QUIET_AFTER_LOSS, NOW.checked_add(LONGEST_AWAY).unwrap());
         let mut campaign = campaign();
@@ -327,7 +348,8 @@ mod tests {
         noted.counts.announce(Some("b"), 3);
         noted.cancel(NOW);
         older.catch_up(&noted);
-        assert_eq!(older, noted);
+        noted.queue_unmade = false;
+        assert_eq!(older, noted, "its queue may have been made since");
         noted.counts.batches.clear();
         older.catch_up(&noted);
         assert_eq!(older.counts.enqueued(), 5, "a note that is behind takes nothing away");

@@ -1,6 +1,6 @@
 //! What is sent: campaigns of jobs of some 400 bytes, put into any broker.
 
-use campaignd::broker::{Broker, Headers, Message, Target};
+use campaignd::broker::{Bound, Broker, Headers, Message, Target};
 use campaignd::campaign::{Announcement, Options};
 use campaignd::job::{AccountName, CampaignId, Job, JobId, Message as Template, Recipient};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -31,7 +31,7 @@ pub(crate) async fn enqueue(
     whom: For,
 ) -> anyhow::Result<CampaignId> {
     let id: CampaignId = name.parse()?;
-    broker.prepare(&id).await?;
+    broker.prepare(&id, Bound::Unknown).await?;
     let batch = Some(format!("{name}-batch"));
     if whom == For::Daemon {
         let account = account.map(str::parse::<AccountName>).transpose()?;

@@ -32,7 +32,9 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::{ANNOUNCEMENT, Broker, BrokerError, Event, Message, Prepared, Source, Subscription, SubscriptionId, Tag, Target};
+use super::{
+    ANNOUNCEMENT, Bound, Broker, BrokerError, Event, Message, Prepared, Source, Subscription, SubscriptionId, Tag, Target,
+};
 use crate::clock::Clock;
 pub use crate::disk::OpenError;
 use crate::disk::{Fault, Group, Lock, Opening, Slot, prepare_dir};
@@ -119,7 +121,7 @@ impl Embedded {
 
 #[async_trait]
 impl Broker for Embedded {
-    async fn prepare(&self, campaign: &CampaignId) -> Result<Prepared, BrokerError> {
+    async fn prepare(&self, campaign: &CampaignId, _bound: Bound) -> Result<Prepared, BrokerError> {
         let existed = self.ask(|answer| Op::Declare(campaign.clone(), answer)).await?;
         Ok(Prepared { existed })
     }

@@ -36,8 +36,8 @@ use self::link::{Link, Wire};
 use self::names::{DEAD, JOBS};
 use self::notes::Marks;
 use self::publish::{Outgoing, Routed};
-use self::topology::{Bound, Nursery};
-use super::{ANNOUNCEMENT, Broker, BrokerError, Event, Message, Prepared, Source, Subscription, Tag, Target};
+use self::topology::Nursery;
+use super::{ANNOUNCEMENT, Bound, Broker, BrokerError, Event, Message, Prepared, Source, Subscription, Tag, Target};
 use crate::clock::Clock;
 use crate::dice;
 use crate::job::CampaignId;
@@ -232,13 +232,11 @@ impl RabbitMq {
 
 #[async_trait]
 impl Broker for RabbitMq {
-    async fn prepare(&self, campaign: &CampaignId) -> Result<Prepared, BrokerError> {
+    async fn prepare(&self, campaign: &CampaignId, bound: Bound) -> Result<Prepared, BrokerError> {
         let limit = self.settings.call_timeout.saturating_mul(2); // declaring waits until the queue is crash safe
         let source = Source::Jobs(campaign.clone());
-        self.limited(limit, async {
-            self.nursery.raise(&*self.link.wire()?, &source, JOBS, campaign.as_str(), Bound::Unknown).await
-        })
-        .await
+        self.limited(limit, async { self.nursery.raise(&*self.link.wire()?, &source, JOBS, campaign.as_str(), bound).await })
+            .await
     }
 
     async fn subscribe(&self, source: Source, prefetch: u16, sink: mpsc::Sender<Event>) -> Result<Subscription, BrokerError> {

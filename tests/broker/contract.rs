@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use campaignd::broker::{Broker, Delivery, Event, Headers, Message, Source, Subscription, Tag, Target};
+use campaignd::broker::{Bound, Broker, Delivery, Event, Headers, Message, Source, Subscription, Tag, Target};
 use campaignd::job::CampaignId;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -168,6 +168,6 @@ fn tags(deliveries: &[Delivery]) -> Vec<Tag> {
 
 async fn prepared(home: &Home) -> (Arc<dyn Broker>, CampaignId, Source) {
     let spring = campaign("spring");
-    assert!(!home.broker.prepare(&spring).await.unwrap().existed);
+    assert!(!home.broker.prepare(&spring, Bound::Unknown).await.unwrap().existed);
     (Arc::clone(&home.broker), spring.clone(), Source::Jobs(spring))
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use campaignd::broker::{Broker, BrokerError, Event, Message, Prepared, Source, Subscription, SubscriptionId, Tag, Target};
+use campaignd::broker::{
+    Bound, Broker, BrokerError, Event, Message, Prepared, Source, Subscription, SubscriptionId, Tag, Target,
+};
 use campaignd::campaign::Phase;
 use campaignd::engine::Note;
 use campaignd::job::{CampaignId, Job};
@@ -178,7 +180,7 @@ impl Drop for Guard {
 
 #[async_trait]
 impl Broker for SimBroker {
-    async fn prepare(&self, campaign: &CampaignId) -> Result<Prepared, BrokerError> {
+    async fn prepare(&self, campaign: &CampaignId, _bound: Bound) -> Result<Prepared, BrokerError> {
         tokio::time::sleep(Duration::from_millis(200)).await;
         self.fails_sometimes().await?;
         self.witness.note(|| format!("{campaign} has a queue"));

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::broker::{Delivery, Headers};
+use crate::broker::{Bound, Delivery, Headers};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -52,7 +52,7 @@ async fn publish(broker: &Embedded, numbers: std::ops::Range<usize>) {
 async fn jobs_survive_opening_again_in_order_and_only_delivered_ones_are_flagged() {
     let dir = tempfile::tempdir().unwrap();
     let broker = open(dir.path());
-    assert!(!broker.prepare(&spring()).await.unwrap().existed);
+    assert!(!broker.prepare(&spring(), Bound::Unknown).await.unwrap().existed);
     publish(&broker, 0..700).await;
     let (sink, mut events) = mpsc::channel(16);
     let subscription = broker.subscribe(Source::Jobs(spring()), 100, sink).await.unwrap();
@@ -64,7 +64,7 @@ async fn jobs_survive_opening_again_in_order_and_only_delivered_ones_are_flagged
     drop((subscription, broker));
 
     let broker = open(dir.path());
-    assert!(broker.prepare(&spring()).await.unwrap().existed);
+    assert!(broker.prepare(&spring(), Bound::Unknown).await.unwrap().existed);
     assert_eq!(broker.depth(&Source::Jobs(spring())).await.unwrap(), 650);
     let (sink, mut events) = mpsc::channel(16);
     let _subscription = broker.subscribe(Source::Jobs(spring()), 2000, sink).await.unwrap();
@@ -79,7 +79,7 @@ async fn a_wall_clock_set_back_strands_nobody_while_running_or_while_down() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clock::simulated("2026-11-22T12:00:00Z".parse().unwrap());
     let broker = Embedded::open(dir.path(), clock.clone()).unwrap();
-    broker.prepare(&spring()).await.unwrap();
+    broker.prepare(&spring(), Bound::Unknown).await.unwrap();
     broker.publish(Target::Wait(&spring(), Duration::from_millis(600)), &message(1)).await.unwrap();
     broker.publish(Target::Wait(&spring(), Duration::from_secs(3600)), &message(2)).await.unwrap();
     clock.step_wall(-24 * 3_600_000);
@@ -100,7 +100,7 @@ async fn a_wall_clock_set_back_strands_nobody_while_running_or_while_down() {
 async fn large_bodies_come_back_whole() {
     let dir = tempfile::tempdir().unwrap();
     let broker = open(dir.path());
-    broker.prepare(&spring()).await.unwrap();
+    broker.prepare(&spring(), Bound::Unknown).await.unwrap();
     let bodies: Vec<Message> = (0..40).map(|n| Message { body: vec![n; 65_536].into(), ..message(usize::from(n)) }).collect();
     for body in &bodies {
         broker.publish(Target::Jobs(&spring()), body).await.unwrap();
@@ -122,7 +122,7 @@ async fn a_failed_publish_may_be_repeated_and_settled_jobs_stay_settled() {
     for trouble in [crate::disk::InjectedFault::Lost, crate::disk::InjectedFault::Kept] {
         let dir = tempfile::tempdir().unwrap();
         let broker = open(dir.path());
-        broker.prepare(&spring()).await.unwrap();
+        broker.prepare(&spring(), Bound::Unknown).await.unwrap();
         publish(&broker, 0..10).await;
         let (sink, mut events) = mpsc::channel(16);
         let subscription = broker.subscribe(Source::Jobs(spring()), 5, sink).await.unwrap();

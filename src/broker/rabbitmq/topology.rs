@@ -1,7 +1,7 @@
 //! Declares what must exist, and makes and removes campaign queues so that neither a crash nor a late message loses a job.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use lapin::options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::errors::{call, has_no_leader, is_missing};
 use super::link::Wire;
 use super::names::{self, DEAD, INTAKE, JOBS, NOTES, STEPS, short};
-use crate::broker::{BrokerError, Prepared, Source};
+use crate::broker::{Bound, BrokerError, Prepared, Source};
 use crate::lock::lock;
 
 /// A quorum queue whose node dies within 1.5 s of its declaration comes back without a leader, although publishes to it were
@@ -117,14 +117,6 @@ struct Young {
     safe_at: Instant,
 }
 
-/// Whether a queue is bound, as far as is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Bound {
-    /// What is published to it comes back.
-    No,
-    Unknown,
-}
-
 /// What a queue gives first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum First {
@@ -145,11 +137,16 @@ struct Found {
     safe_at: Instant,
 }
 
+/// Whoever holds it makes a queue.
+type Maker = tokio::sync::Mutex<()>;
+
 /// Campaign queues on their way from declared to bound, and from unbound to deleted.
 pub(super) struct Nursery {
     /// What was declared before us is safe this long after.
     began: Instant,
     young: Mutex<HashMap<String, Young>>,
+    /// One at a time makes a queue: two that replace it would delete each other's.
+    makers: Mutex<HashMap<String, Arc<Maker>>>,
     trials: Semaphore,
     removals: Semaphore,
 }
@@ -159,6 +156,7 @@ impl Default for Nursery {
         Self {
             began: Instant::now(),
             young: Mutex::default(),
+            makers: Mutex::default(),
             trials: Semaphore::new(TRIALS),
             removals: Semaphore::new(REMOVALS),
         }
@@ -177,11 +175,19 @@ impl Nursery {
         bound: Bound,
     ) -> Result<Prepared, BrokerError> {
         let name = names::queue(source);
+        let maker = self.maker(&name);
+        let _turn = maker.lock().await;
         let found = self.found_or_made(wire, &name, bound).await?;
         sleep_until(found.safe_at).await;
         bind(&wire.calls().await?.channel, &name, exchange, key).await?;
         self.young().remove(&name);
         Ok(Prepared { existed: found.existed })
+    }
+
+    fn maker(&self, name: &str) -> Arc<Maker> {
+        let mut makers = lock(&self.makers);
+        makers.retain(|_, maker| Arc::strong_count(maker) > 1);
+        Arc::clone(makers.entry(name.to_owned()).or_default())
     }
 
     /// Leaves a queue there that is as good as new, if it was not there for long.

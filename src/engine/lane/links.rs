@@ -11,7 +11,7 @@ use super::remnant::Remnant;
 use super::roll::{BROKER_RETRY, Link, NoteState, QUIET};
 use super::settle::{Chore, Destination, ack_patiently, publish_until_confirmed};
 use super::{Lane, Step};
-use crate::broker::{BrokerError, Delivery, Event, Headers, Message, Source, Subscription, SubscriptionId, Tag};
+use crate::broker::{Bound, BrokerError, Delivery, Event, Headers, Message, Source, Subscription, SubscriptionId, Tag};
 use crate::campaign::Phase;
 use crate::job::CampaignId;
 use crate::store::Change;
@@ -115,9 +115,10 @@ impl Lane {
     fn prepare(&mut self, id: &CampaignId) {
         let Some(roll) = self.rolls.get_mut(id) else { return };
         roll.preparing = true;
+        let bound = if roll.campaign.queue_unmade { Bound::No } else { Bound::Unknown };
         let (broker, note, id) = (Arc::clone(&self.broker), roll.begin_note(), id.clone());
         let work = async move {
-            let result = match broker.prepare(&id).await {
+            let result = match broker.prepare(&id, bound).await {
                 Ok(_) => broker.remember(&id, &note).await,
                 Err(error) => Err(error),
             };
@@ -142,6 +143,9 @@ impl Lane {
         }
         roll.prepared = true;
         roll.unpreparable = false;
+        if std::mem::take(&mut roll.campaign.queue_unmade) {
+            self.journal.change(Change::Campaign(roll.campaign.clone()), None, self.clock.now());
+        }
         self.attention.insert(id.clone());
         self.on_noted(id, &Ok(()));
         self.move_arrivals(id);
@@ -391,6 +395,7 @@ impl Lane {
                 roll.leftovers = false;
                 roll.prepared = false; // reopened meanwhile, it needs a new queue
                 roll.campaign.queue_gone = roll.campaign.phase != Phase::Running;
+                roll.campaign.queue_unmade = true;
                 self.put_campaign(id, None, now);
             }
             Ok(false) => roll.leftovers = true,

@@ -119,7 +119,7 @@ mod tests {
     use super::super::{Gauge, LaneParts};
     use super::*;
     use crate::alert::Alerts;
-    use crate::broker::{Broker, Delivery, Event, Message, Prepared, Subscription, SubscriptionId, Tag, Target};
+    use crate::broker::{Bound, Broker, Delivery, Event, Message, Prepared, Subscription, SubscriptionId, Tag, Target};
     use crate::campaign::{Campaign, Options};
     use crate::clock::Clock;
     use crate::dice::Dice;
@@ -179,7 +179,7 @@ mod tests {
 
     #[async_trait]
     impl Broker for Counting {
-        async fn prepare(&self, _: &CampaignId) -> Result<Prepared, BrokerError> {
+        async fn prepare(&self, _: &CampaignId, _: Bound) -> Result<Prepared, BrokerError> {
             no()
         }
         async fn subscribe(&self, _: Source, _: u16, _: mpsc::Sender<Event>) -> Result<Subscription, BrokerError> {

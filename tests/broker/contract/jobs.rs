@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use campaignd::broker::{BrokerError, Source, SubscriptionId, Tag, Target};
+use campaignd::broker::{Bound, BrokerError, Source, SubscriptionId, Tag, Target};
 use futures_util::stream::{self, StreamExt};
 
 use super::*;
@@ -121,7 +121,7 @@ pub(crate) async fn everything_survives_a_reopening(home: Home) {
     let Home { broker: other, reopen, _keep } = home;
     drop(other);
     let broker = reopen(broker).await;
-    assert!(broker.prepare(&spring).await.unwrap().existed);
+    assert!(broker.prepare(&spring, Bound::Unknown).await.unwrap().existed);
     let mut inbox = Inbox::open(&*broker, source, 20).await;
     // In whatever order: the new connection may be faster than the return of what the old one held.
     let mut left = inbox.ids(16).await;

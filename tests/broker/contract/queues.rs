@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use campaignd::broker::{ANNOUNCEMENT, Death, Headers, Message, Source, Target};
+use campaignd::broker::{ANNOUNCEMENT, Bound, Death, Headers, Message, Source, Target};
 use campaignd::job::CampaignId;
 use tokio::time::Instant;
 
@@ -65,7 +65,7 @@ pub(crate) async fn dead_letters_can_be_looked_at_without_loss_or_reordering(hom
 pub(crate) async fn dead_letters_can_be_taken_one_by_one(home: Home) {
     let (spring, source) = ten_dead(&home).await;
     let broker = &*home.broker;
-    broker.prepare(&spring).await.unwrap();
+    broker.prepare(&spring, Bound::Unknown).await.unwrap();
     let mut inbox = Inbox::open(broker, source.clone(), 10).await;
     let letters = inbox.take(10).await;
     for taken in [&letters[2], &letters[7]] {
@@ -128,7 +128,7 @@ pub(crate) async fn jobs_nobody_expects_and_announcements_reach_the_intake(home:
     let seen: Vec<_> = got.iter().map(|d| (d.message.headers.kind.as_deref(), d.message.headers.routed_to.as_deref())).collect();
     assert_eq!(seen, [(None, Some("spring")), (Some(ANNOUNCEMENT), None)]);
     broker.ack(&tags(&got)).await.unwrap();
-    broker.prepare(&spring).await.unwrap();
+    broker.prepare(&spring, Bound::Unknown).await.unwrap();
     publish(broker, Target::Jobs(&spring), &job("second")).await;
     publish(broker, Target::Announce(&spring), &announcement).await;
     assert_eq!(intake.ids(1).await, ["announcement"], "a known campaign's jobs pass the intake by, announcements never");
@@ -138,7 +138,7 @@ pub(crate) async fn jobs_nobody_expects_and_announcements_reach_the_intake(home:
 pub(crate) async fn preparing_again_changes_nothing(home: Home) {
     let (broker, spring, source) = prepared(&home).await;
     publish_all(&*broker, &spring, &numbered(0..5)).await;
-    assert!(broker.prepare(&spring).await.unwrap().existed);
+    assert!(broker.prepare(&spring, Bound::Unknown).await.unwrap().existed);
     assert_eq!(broker.depth(&source).await, Ok(5));
     assert_eq!(Inbox::open(&*broker, source, 9).await.ids(5).await, numbered(0..5));
 }
@@ -146,7 +146,7 @@ pub(crate) async fn preparing_again_changes_nothing(home: Home) {
 pub(crate) async fn campaigns_do_not_mix(home: Home) {
     let broker = &*home.broker;
     let (a, b) = (campaign("a"), campaign("a.b"));
-    let both = tokio::join!(broker.prepare(&a), broker.prepare(&b));
+    let both = tokio::join!(broker.prepare(&a, Bound::Unknown), broker.prepare(&b, Bound::Unknown));
     assert!(!both.0.unwrap().existed && !both.1.unwrap().existed);
     publish(broker, Target::Jobs(&a), &job("of-a")).await;
     publish(broker, Target::Jobs(&b), &job("of-b")).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use campaignd::broker::rabbitmq::{LinkStatus, RabbitMq, Settings};
-use campaignd::broker::{Broker, BrokerError, Source, Target};
+use campaignd::broker::{Bound, Broker, BrokerError, Source, Target};
 use campaignd::clock::Clock;
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::sleep;
@@ -24,7 +24,7 @@ async fn a_cut_connection_ends_subscriptions_and_heals() {
     let rabbit = RabbitMq::connect(settings(node.uri_at(proxy.port(), &vhost, User::Daemon)), Clock::system());
     up(&rabbit).await;
     let spring = campaign("spring");
-    rabbit.prepare(&spring).await.unwrap();
+    rabbit.prepare(&spring, Bound::Unknown).await.unwrap();
     let source = Source::Jobs(spring.clone());
     publish_all(&rabbit, &spring, &numbered(0..10)).await;
     let mut inbox = Inbox::open(&rabbit, source.clone(), 5).await;
@@ -57,7 +57,7 @@ async fn a_silent_connection_is_given_up() {
     let rabbit = RabbitMq::connect(quick, Clock::system());
     up(&rabbit).await;
     let spring = campaign("spring");
-    rabbit.prepare(&spring).await.unwrap();
+    rabbit.prepare(&spring, Bound::Unknown).await.unwrap();
     let mut inbox = Inbox::open(&rabbit, Source::Jobs(spring.clone()), 5).await;
     proxy.freeze(true);
     assert!(rabbit.publish(Target::Jobs(&spring), &job("lost?")).await.is_err());
@@ -101,7 +101,7 @@ async fn nothing_is_lost_when(node: &RabbitNode, fault: impl FnOnce() + Send) {
     let rabbit = Arc::new(RabbitMq::connect(quick, Clock::system()));
     up(&rabbit).await;
     let spring = campaign("spring");
-    rabbit.prepare(&spring).await.unwrap();
+    rabbit.prepare(&spring, Bound::Unknown).await.unwrap();
     publish(&*rabbit, Target::Wait(&spring, Duration::from_secs(5)), &job("delayed")).await;
     publish(&*rabbit, Target::Dead(&spring), &job("dead")).await;
     let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -152,7 +152,7 @@ async fn it_waits_for_a_node_that_is_not_there_yet() {
     status_becomes(&rabbit, |s| matches!(s, LinkStatus::Connecting { attempt: 2.., .. })).await;
     let nobody = campaign("spring");
     assert!(matches!(rabbit.publish(Target::Jobs(&nobody), &job("x")).await, Err(BrokerError::Down(_))));
-    assert!(matches!(rabbit.prepare(&nobody).await, Err(BrokerError::Down(_))));
+    assert!(matches!(rabbit.prepare(&nobody, Bound::Unknown).await, Err(BrokerError::Down(_))));
     block_in_place(|| node.boot());
     up(&rabbit).await;
     rabbit.publish(Target::Jobs(&nobody), &job("x")).await.unwrap();
@@ -167,7 +167,7 @@ async fn under_a_memory_alarm_publishes_wait_and_consuming_goes_on() {
     up(&rabbit).await;
     let spring = campaign("spring");
     let source = Source::Jobs(spring.clone());
-    rabbit.prepare(&spring).await.unwrap();
+    rabbit.prepare(&spring, Bound::Unknown).await.unwrap();
     publish_all(&*rabbit, &spring, &numbered(0..20)).await;
     block_in_place(|| node.memory_alarm(true));
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use campaignd::broker::rabbitmq::{ConnectError, LinkStatus, RabbitMq, Role, Settings};
-use campaignd::broker::{Broker, BrokerError, Source, Target};
+use campaignd::broker::{Bound, Broker, BrokerError, Source, Target};
 use campaignd::clock::Clock;
 use lapin::BasicProperties;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
@@ -23,7 +23,7 @@ async fn the_daemon_declares_everything_in_an_empty_virtual_host() {
     let vhost = block_in_place(|| node.bare_vhost());
     let rabbit = connected(node, &vhost).await;
     let spring = campaign("spring");
-    rabbit.prepare(&spring).await.unwrap();
+    rabbit.prepare(&spring, Bound::Unknown).await.unwrap();
     for to in [
         Target::Jobs(&spring),
         Target::Announce(&spring),
@@ -55,7 +55,7 @@ async fn a_producer_may_publish_jobs_and_announcements_and_nothing_else() {
 
     let (sink, _events) = mpsc::channel(1);
     assert!(matches!(producer.subscribe(Source::Intake, 1, sink).await, Err(BrokerError::Denied(_))));
-    assert!(matches!(producer.prepare(&spring).await, Err(BrokerError::Denied(_))));
+    assert!(matches!(producer.prepare(&spring, Bound::Unknown).await, Err(BrokerError::Denied(_))));
     assert!(matches!(producer.publish(Target::Dead(&spring), &job("x")).await, Err(BrokerError::Denied(_))));
     assert!(matches!(producer.publish(Target::Wait(&spring, Duration::ZERO), &job("x")).await, Err(BrokerError::Denied(_))));
     assert!(matches!(producer.remember(&spring, b"x").await, Err(BrokerError::Denied(_))));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use campaignd::broker::rabbitmq::LinkStatus;
-use campaignd::broker::{Broker, BrokerError, Headers, Message, Source, Target};
+use campaignd::broker::{Bound, Broker, BrokerError, Headers, Message, Source, Target};
 use futures_util::future::join_all;
 use lapin::BasicProperties;
 use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions};
@@ -63,7 +63,7 @@ async fn a_deleted_queue_ends_its_subscription() {
     let (node, vhost) = shared();
     let rabbit = connected(node, &vhost).await;
     let spring = campaign("spring");
-    rabbit.prepare(&spring).await.unwrap();
+    rabbit.prepare(&spring, Bound::Unknown).await.unwrap();
     let mut inbox = Inbox::open(&*rabbit, Source::Jobs(spring.clone()), 5).await;
     let (_connection, channel) = raw(&node.uri(&vhost, User::Admin)).await;
     channel.queue_delete("campaignd.jobs.spring".into(), QueueDeleteOptions::default()).await.unwrap();
@@ -71,7 +71,7 @@ async fn a_deleted_queue_ends_its_subscription() {
     let (sink, _events) = mpsc::channel(1);
     let missing = rabbit.subscribe(Source::Jobs(spring.clone()), 1, sink).await.unwrap_err();
     assert!(missing.to_string().contains("does not exist"), "{missing}");
-    assert!(!rabbit.prepare(&spring).await.unwrap().existed);
+    assert!(!rabbit.prepare(&spring, Bound::Unknown).await.unwrap().existed);
     publish(&*rabbit, Target::Jobs(&spring), &job("again")).await;
     assert_eq!(id(&Inbox::open(&*rabbit, Source::Jobs(spring), 5).await.next().await), "again");
 }
@@ -100,7 +100,7 @@ async fn a_full_queue_refuses_and_takes_again_when_there_is_room() {
     let (node, vhost) = shared();
     let rabbit = connected(node, &vhost).await;
     let spring = campaign("spring");
-    rabbit.prepare(&spring).await.unwrap();
+    rabbit.prepare(&spring, Bound::Unknown).await.unwrap();
     let policy = r#"{"pattern": "^campaignd.jobs.spring$", "apply-to": "queues", "definition": {"max-length": 5, "overflow": "reject-publish"}}"#;
     let (status, answer) = block_in_place(|| node.http("PUT", &format!("/api/policies/{vhost}/full"), policy));
     assert!(status.contains(" 20"), "{status} {answer}");
@@ -124,7 +124,7 @@ async fn a_queue_that_does_not_answer_is_not_taken_for_empty() {
     let (node, vhost) = shared();
     let rabbit = connected(node, &vhost).await;
     let spring = campaign("spring");
-    rabbit.prepare(&spring).await.unwrap();
+    rabbit.prepare(&spring, Bound::Unknown).await.unwrap();
     publish_all(&*rabbit, &spring, &numbered(0..3)).await;
     let source = Source::Jobs(spring.clone());
     wait_for_depth(&*rabbit, &source, 3).await;
@@ -143,7 +143,7 @@ async fn a_queue_that_a_lost_connection_still_consumes_is_kept() {
     let (node, vhost) = shared();
     let rabbit = connected(node, &vhost).await;
     let spring = campaign("spring");
-    rabbit.prepare(&spring).await.unwrap();
+    rabbit.prepare(&spring, Bound::Unknown).await.unwrap();
     publish_all(&*rabbit, &spring, &numbered(0..1)).await;
     // Somebody who has taken the job and is not heard of any more: RabbitMQ finds out by its heartbeat.
     let lost = connected(node, &vhost).await;
@@ -203,7 +203,7 @@ async fn a_dead_letter_queue_that_died_young_together_with_its_daemon_is_replace
     let vhost = block_in_place(|| node.vhost());
     let rabbit = connected(&node, &vhost).await;
     let (spring, dead) = (campaign("spring"), "campaignd.dead.spring");
-    rabbit.prepare(&campaign("autumn")).await.unwrap(); // from then on all that campaigns share is safe
+    rabbit.prepare(&campaign("autumn"), Bound::Unknown).await.unwrap(); // from then on all that campaigns share is safe
     rabbit.close().await;
     drop(rabbit);
     kill_young(&node, &vhost, dead, async || declare_as_a_daemon(&node, &vhost, dead).await).await;
@@ -221,14 +221,14 @@ async fn a_queue_that_the_last_daemon_made_just_before_it_died_takes_jobs_once_i
     let vhost = block_in_place(|| node.vhost());
     let (spring, dead) = (campaign("spring"), "campaignd.dead.spring");
     let rabbit = connected(&node, &vhost).await;
-    rabbit.prepare(&campaign("autumn")).await.unwrap(); // from then on all that campaigns share is safe
+    rabbit.prepare(&campaign("autumn"), Bound::Unknown).await.unwrap(); // from then on all that campaigns share is safe
     rabbit.close().await;
     drop(rabbit);
     declare_as_a_daemon(&node, &vhost, JOBS_OF_SPRING).await;
     declare_as_a_daemon(&node, &vhost, dead).await;
     let next = connected(&node, &vhost).await;
     let job_queue = async {
-        assert!(next.prepare(&spring).await.unwrap().existed);
+        assert!(next.prepare(&spring, Bound::Unknown).await.unwrap().existed);
         publish(&*next, Target::Jobs(&spring), &job("confirmed")).await;
     };
     let (letter, spring) = (job("letter"), campaign("spring"));
@@ -250,13 +250,13 @@ async fn a_queue_that_died_young_is_replaced_or_named() {
     let rabbit = connected(&node, &vhost).await;
     let spring = campaign("spring");
     // What the campaigns share was declared before: once a later queue is safe from a kill, so is that.
-    rabbit.prepare(&campaign("autumn")).await.unwrap();
+    rabbit.prepare(&campaign("autumn"), Bound::Unknown).await.unwrap();
 
     // The daemon lives on: it knows that the queue was never bound, and replaces it.
     let preparing = {
         let (rabbit, spring) = (Arc::clone(&rabbit), spring.clone());
         let mut task = JoinSet::new();
-        task.spawn(async move { rabbit.prepare(&spring).await });
+        task.spawn(async move { rabbit.prepare(&spring, Bound::Unknown).await });
         task
     };
     kill_young(&node, &vhost, JOBS_OF_SPRING, async || {}).await;
@@ -264,7 +264,7 @@ async fn a_queue_that_died_young_is_replaced_or_named() {
     up(&rabbit).await;
     let again = timeout(PATIENCE, async {
         loop {
-            if let Ok(prepared) = rabbit.prepare(&spring).await {
+            if let Ok(prepared) = rabbit.prepare(&spring, Bound::Unknown).await {
                 return prepared;
             }
             sleep(Duration::from_millis(100)).await;
@@ -277,13 +277,14 @@ async fn a_queue_that_died_young_is_replaced_or_named() {
     rabbit.close().await;
     drop(rabbit);
 
-    // Daemon and node die together: the next daemon finds a queue that never answers, and says so.
+    // Daemon and node die together: the next daemon finds a queue that never answers. It makes it anew if it was never to be used;
+    // else it may only be out of reach, and a person decides.
     kill_young(&node, &vhost, JOBS_OF_SPRING, async || declare_as_a_daemon(&node, &vhost, JOBS_OF_SPRING).await).await;
     let next = connected(&node, &vhost).await;
-    let found = next.prepare(&spring).await;
+    let found = next.prepare(&spring, Bound::Unknown).await;
     assert!(matches!(&found, Err(BrokerError::Denied(text)) if text.contains("no leader")), "{found:?}");
     let summer = campaign("summer");
-    assert!(!next.prepare(&summer).await.unwrap().existed);
+    assert!(!next.prepare(&summer, Bound::Unknown).await.unwrap().existed);
     let mut inbox = Inbox::open(&*next, Source::Jobs(summer.clone()), 5).await;
     let removed = next.remove(&spring).await;
     assert!(matches!(&removed, Err(BrokerError::Denied(text)) if text.contains("no leader")), "{removed:?}");
@@ -291,4 +292,8 @@ async fn a_queue_that_died_young_is_replaced_or_named() {
     assert_eq!(*next.status().borrow(), LinkStatus::Up);
     publish(&*next, Target::Jobs(&summer), &job("alive")).await;
     assert_eq!(id(&inbox.next().await), "alive");
+    let both = tokio::join!(next.prepare(&spring, Bound::No), next.prepare(&spring, Bound::No));
+    assert!(!both.0.unwrap().existed && both.1.is_ok(), "one makes it, and the other finds it made");
+    publish(&*next, Target::Jobs(&spring), &job("anew")).await;
+    drain(&*next, Source::Jobs(spring.clone()), &["anew".to_owned()].into()).await;
 }

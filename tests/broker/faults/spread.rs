@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use campaignd::broker::rabbitmq::{RabbitMq, Settings};
-use campaignd::broker::{Broker, Source, Target};
+use campaignd::broker::{Bound, Broker, Source, Target};
 use campaignd::clock::Clock;
 use campaignd::job::CampaignId;
 use futures_util::future::join_all;
@@ -33,7 +33,7 @@ fn narrow(node: &RabbitNode, vhost: &str) -> Settings {
 /// Campaigns whose queues are there.
 async fn prepared(rabbit: &RabbitMq) -> Vec<CampaignId> {
     let campaigns: Vec<CampaignId> = (0..CAMPAIGNS).map(|n| campaign(&format!("c{n}"))).collect();
-    for prepared in join_all(campaigns.iter().map(|campaign| rabbit.prepare(campaign))).await {
+    for prepared in join_all(campaigns.iter().map(|campaign| rabbit.prepare(campaign, Bound::Unknown))).await {
         prepared.unwrap();
     }
     campaigns
