@@ -165,6 +165,18 @@ mod tests {
     }
 
     #[test]
+    fn one_who_came_in_bursts_lately_is_expected_beyond_his_highest_and_an_even_one_is_not() {
+        let (mut bursts, mut even) = (Others::default(), Others::default());
+        for second in 0..25 {
+            let count = if second % 2 == 1 || second > 20 { 40.0 } else { 0.0 };
+            hear(&mut bursts, count, 3.0, GAP, (second * SECOND, (second + 1) * SECOND));
+            hear(&mut even, 40.0, 3.0, GAP, (second * SECOND, (second + 1) * SECOND));
+        }
+        let (bursts, even) = (bursts.expected(), even.expected());
+        assert!(bursts == 44 && even <= 41, "{bursts}, {even}");
+    }
+
+    #[test]
     fn a_sender_within_doubt_is_seen_soon_and_forgotten_soon_after_its_last_peak() {
         let mut others = Others::default();
         hear(&mut others, 0.0, 12.0, GAP, (0, SECOND));
