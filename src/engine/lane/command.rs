@@ -158,6 +158,8 @@ impl Lane {
 
     fn arrived(&mut self, id: &CampaignId, announcement: Option<Announcement>, mut delivery: Delivery) {
         delivery.redelivered |= delivery.message.headers.redelivered;
+        // Delivered before, it may have been moved into its campaign's queue: then a first of it is on its way, and goes before.
+        delivery.message.headers.redelivered = delivery.redelivered;
         let now = self.clock.now();
         if !self.rolls.contains_key(id) {
             self.register(id, announcement.as_ref().map(|a| a.options).unwrap_or_default());

@@ -407,9 +407,8 @@ impl Lane {
     }
 }
 
-/// A message of the intake as it goes into its campaign's queue. Delivered before, it may have been moved and sent before.
+/// A message of the intake as it goes into its campaign's queue.
 fn moved(delivery: &Delivery) -> Message {
-    let redelivered = delivery.redelivered || delivery.message.headers.redelivered;
-    let headers = Headers { routed_to: None, kind: None, redelivered, ..delivery.message.headers.clone() };
+    let headers = Headers { routed_to: None, kind: None, ..delivery.message.headers.clone() };
     Message { body: delivery.message.body.clone(), headers }
 }
