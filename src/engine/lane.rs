@@ -3,6 +3,7 @@
 //! A lane is one task that owns all its state. A job's way through it keeps the crash order: the opened attempt is durable before
 //! the request leaves, the outcome is durable before the broker is told.
 
+mod arrivals;
 mod begin;
 mod command;
 mod dead;
